@@ -1,0 +1,1 @@
+"""What a series shows: sweep, stages, proportion, mix, export, figures, report."""

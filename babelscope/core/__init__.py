@@ -1,0 +1,1 @@
+"""What every room needs once: errors, files, configuration, statistics, progress. Never torch."""

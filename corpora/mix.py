@@ -1,0 +1,144 @@
+"""The `Mix` document: how much of each language to train on, and on what evidence.
+
+Three quantities are easily taken for one another and are kept apart here (per language k):
+
+    unique tokens      u_k   what is kept of the source; Algorithm 1 of "The Rise and Down of Babel Tower"
+                             (arXiv 2412.07298) chooses these
+    processed tokens   n_k   what the training run reads, repetition included: epochs e_k = n_k / u_k
+    sampling weight    w_k   share of language k among the processed tokens, Σ w_k = 1
+
+A mix is plain JSON with a format version. It names languages, never files, so that it can be published.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from babelscope.core.config import Strict
+from babelscope.core.errors import InputError
+from babelscope.core.files import read_json, write_json
+
+WEIGHT_TOLERANCE = 1e-6
+
+
+def check_sum(weights: dict[str, float], *, what: str) -> None:
+    """Refuse weights that are not shares of one whole.
+
+    Raises
+    ------
+    InputError
+        If they do not sum to 1 within `WEIGHT_TOLERANCE`; the message quotes the sum and the weights.
+    """
+    total = sum(weights.values())
+    if not abs(total - 1) <= WEIGHT_TOLERANCE:
+        listed = ", ".join(f"{language} {weight:g}" for language, weight in weights.items())
+        raise InputError(f"{what} sum to {total:.6g}, not 1 ({listed}); divide each by {total:.6g}")
+
+
+class LanguageShare(Strict):
+    """What a mix says about one language; None where it is not known.
+
+    Parameters
+    ----------
+    weight
+        Share of the processed tokens, in [0, 1].
+    weight_interval
+        Lower and upper bound of the recommended weight; it need not contain a weight that was then
+        limited by what exists.
+    unique_tokens
+        Tokens to keep of the source.
+    processed_tokens
+        Tokens that the run is meant to read.
+    """
+
+    weight: float = Field(ge=0, le=1)
+    weight_interval: tuple[float, float] | None = None
+    unique_tokens: int | None = Field(default=None, ge=0)
+    processed_tokens: int | None = Field(default=None, ge=0)
+
+    @field_validator("weight_interval")
+    @classmethod
+    def _ordered(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+        if interval is not None and not 0 <= interval[0] <= interval[1] <= 1:
+            raise ValueError("an interval is [low, high] with 0 <= low <= high <= 1")
+        return interval
+
+    @property
+    def epochs(self) -> float | None:
+        """Times that each kept token is read; None unless both counts are known."""
+        if self.processed_tokens is None or not self.unique_tokens:
+            return None
+        return self.processed_tokens / self.unique_tokens
+
+
+class Mix(Strict):
+    """A versioned recommendation of sampling weights and unique tokens per language.
+
+    Parameters
+    ----------
+    languages
+        One `LanguageShare` each; the weights sum to 1 within 1e-6.
+    pivot
+        The language whose system the others grow out of; one of `languages`.
+    verdict
+        One sentence for a reader: what is recommended and how sure it is.
+    method
+        How the weights were found ("algorithm-1", "natural", "uniform", …).
+    provenance
+        Whatever lets a reader trace it: series, measures, versions. Plain JSON, no absolute paths.
+    format
+        Version of this document's layout.
+
+    Raises
+    ------
+    InputError
+        From `Mix.parse`, `Mix.load`: a bad field, weights that do not sum to 1, a pivot that is not among
+        the languages, or an absolute path in the provenance.
+    """
+
+    format: Literal[1] = 1
+    languages: dict[str, LanguageShare]
+    pivot: str
+    verdict: str
+    method: str
+    provenance: dict[str, Any] = {}
+
+    @field_validator("provenance")
+    @classmethod
+    def _portable(cls, provenance: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        for text in _strings(provenance):
+            if Path(text).is_absolute():
+                raise ValueError(f"{info.field_name} holds the absolute path {text!r}; name it relatively")
+        return provenance
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        check_sum(self.weights, what="the weights of the mix")
+        if self.pivot not in self.languages:
+            raise ValueError(f"the pivot {self.pivot!r} is not among the languages {list(self.languages)}")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Sampling weight of each language; sums to 1."""
+        return {language: share.weight for language, share in self.languages.items()}
+
+    def save(self, path: Path) -> None:
+        """Write the document atomically."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote; `InputError` names the file and what is wrong with it."""
+        return cls.parse(read_json(path), origin=str(path))
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for part in value.values() for text in _strings(part)]
+    if isinstance(value, list | tuple):
+        return [text for part in value for text in _strings(part)]
+    return [value] if isinstance(value, str) else []

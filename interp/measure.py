@@ -1,0 +1,117 @@
+"""The one extension point: what a measure is, and what it may ask for.
+
+A measure declares its name, version, configuration, the stream it reads and its kind. The executor
+(`analyses.sweep`) groups measures by stream, makes one forward pass for all that observe it, cuts
+the stream into shards, and stores what comes back. A measure never sees a file.
+
+    observe    hooks on a shared forward pass        -> `Observe.observer`
+    generate   needs the model to itself             -> `Generate.generate`
+
+Results are combined from the shards' partial results even when nothing was interrupted: so a sweep
+that was killed and resumed gives the same numbers as one that was not.
+
+This module and the measures' own modules import without torch: a sweep with nothing to do costs
+no more than reading its results.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+import xarray as xr
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from babelscope.interp.anatomy import Anatomy, Site
+    from babelscope.interp.batching import Batch
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sequence of a reading, unpadded.
+
+    Attributes
+    ----------
+    ids
+        (position,) token ids.
+    index
+        Its place in the reading; results are keyed by it, so batches may come in any order.
+    """
+
+    ids: np.ndarray
+    index: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A stream as one tokenizer reads it; streams add what their measures need to know."""
+
+    items: Sequence[Item]
+
+
+R = TypeVar("R", bound=Reading)
+R_co = TypeVar("R_co", bound=Reading, covariant=True)
+
+
+class Stream(Protocol[R_co]):
+    """Text to be read: the same for every checkpoint."""
+
+    @property
+    def key(self) -> str:
+        """Hash of the content; streams with one key share a forward pass."""
+        ...
+
+    def read(self, tokenizer: Any) -> R_co: ...
+
+
+class Observer(Protocol):
+    """What a measure accumulates over one shard."""
+
+    def see(self, site: Site, layer: int, tensor: Tensor, batch: Batch) -> None:
+        """Called inside the forward pass with (batch, position, width); keep little, copy nothing."""
+        ...
+
+    def result(self) -> xr.Dataset:
+        """The shard's partial result."""
+        ...
+
+
+class Measure(ABC, Generic[R]):
+    """What every measure declares; subclass `Observe` or `Generate`."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    stream: Stream[R]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What, besides the stream, decides the result; part of the key it is stored under."""
+        return {}
+
+    @abstractmethod
+    def combine(self, parts: Sequence[xr.Dataset], reading: R) -> xr.Dataset:
+        """One result from the shards' partial results, in shard order."""
+
+
+class Observe(Measure[R]):
+    """A measure that only looks."""
+
+    sites: ClassVar[frozenset[str]]
+    random_init: ClassVar[bool] = False  # also wanted on a random model of the same shape, as a null
+
+    @abstractmethod
+    def observer(self, anatomy: Anatomy, reading: R, shard: Sequence[Item]) -> Observer:
+        """A fresh accumulator for these items."""
+
+
+class Generate(Measure[R]):
+    """A measure that lets the model write."""
+
+    @abstractmethod
+    def generate(self, anatomy: Anatomy, tokenizer: Any, reading: R, shard: Sequence[Item]) -> xr.Dataset:
+        """The shard's partial result."""

@@ -1,0 +1,73 @@
+"""Counting, per language, how often every neuron fires; `lape` turns the counts into sets.
+
+"Fires" is the gate's pre-activation > 0 (for an MLP without gate: its input layer's output). On
+gated MLPs the neuron's output does not show this sign, since the up-projection multiplies in its own.
+Counts are 64-bit and only real positions count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from babelscope.interp.measure import Item, Observe, Observer
+from babelscope.interp.streams import TextReading, TextStream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from babelscope.interp.anatomy import Anatomy, Site
+    from babelscope.interp.batching import Batch
+
+
+class TransferringNeurons(Observe[TextReading]):
+    """How often each neuron fires in each language.
+
+    Parameters
+    ----------
+    stream
+        Held-out text; the same number of tokens per language, which `TextStream` sees to.
+    """
+
+    name: ClassVar[str] = "transferring_neurons"
+    version: ClassVar[int] = 1
+    sites: ClassVar[frozenset[str]] = frozenset({"gate"})
+
+    def __init__(self, stream: TextStream):
+        self.stream = stream
+
+    def observer(self, anatomy: Anatomy, reading: TextReading, shard: Sequence[Item]) -> Observer:
+        return _FiringCounts(anatomy, reading)
+
+    def combine(self, parts: Sequence[xr.Dataset], reading: TextReading) -> xr.Dataset:
+        """Sums over shards: `positive` (language, layer, neuron) and `tokens` (language)."""
+        return xr.concat(parts, dim="shard").sum("shard")
+
+
+class _FiringCounts:
+    def __init__(self, anatomy: Anatomy, reading: TextReading):
+        shape = (len(reading.languages), anatomy.n_layers, anatomy.d_neurons)
+        self.reading = reading
+        self.positive = np.zeros(shape, dtype=np.int64)
+        self.tokens = np.zeros(len(reading.languages), dtype=np.int64)
+
+    def see(self, site: Site, layer: int, tensor: Tensor, batch: Batch) -> None:
+        of = self.reading.language[[item.index for item in batch.items]]
+        real = batch.real
+        fired = ((tensor > 0) & real[..., None]).sum(1).cpu().numpy()  # (batch, neuron)
+        belongs = (of == np.arange(len(self.tokens))[:, None]).astype(np.int64)  # (language, batch)
+        self.positive[:, layer] += belongs @ fired
+        if layer == 0:
+            self.tokens += belongs @ real.sum(1).cpu().numpy()
+
+    def result(self) -> xr.Dataset:
+        return xr.Dataset(
+            {
+                "positive": (("language", "layer", "neuron"), self.positive),
+                "tokens": ("language", self.tokens),
+            },
+            coords={"language": list(self.reading.languages)},
+        )

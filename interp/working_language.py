@@ -1,0 +1,188 @@
+"""Which language's identifier intermediate layers decode to, where an identifier is due.
+
+Per cell (layer l, prompt), with h_l read by the logit lens at the position before the identifier:
+
+    top     the language whose token set holds the most likely token, if any    (arXiv 2412.07298, Eq. 1)
+    share   softmax over languages of log-mean-exp of the logits over each set
+    mass    Σ of probabilities over each set, under the full softmax
+
+Eq. 1 is then R_i = #{top = i} / Σ_j #{top = j} over chosen cells. Three nulls come with it, since a
+set may score high for reasons that have nothing to do with language:
+
+    random sets       the same, for tokens of like frequency in place of the identifiers
+    elsewhere         the same sets, at a random earlier position of each prompt
+    random model      the whole measure on a randomly initialised model (`random_init`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import xarray as xr
+from scipy.special import softmax
+
+from babelscope.interp.measure import Item, Observe, Observer
+from babelscope.interp.streams import PromptReading, PromptStream
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from babelscope.interp.anatomy import Anatomy, Site
+    from babelscope.interp.batching import Batch
+
+DRAWS = 20  # random sets: enough for a 90 % null band that no single draw decides
+NEIGHBOURS = 20  # a random token is drawn among this many of like frequency
+OTHER = -1  # `top` where the most likely token is nobody's identifier
+
+
+def intermediate_layers(n_layers: int) -> range:
+    """Layers that count as intermediate, numbered from 1 (after the first block).
+
+    All but the last round(5/24 of them), at least one: the paper's five of 24, in proportion.
+
+    >>> list(intermediate_layers(6))
+    [1, 2, 3, 4, 5]
+    """
+    return range(1, n_layers - max(1, round(5 * n_layers / 24)) + 1)
+
+
+def matched_sets(reading: PromptReading) -> dict[tuple[str, str], np.ndarray]:
+    """Random token ids (draw, member) for every identifier set, of like background frequency."""
+    rng = np.random.default_rng(0)
+    taken = np.unique(np.concatenate(list(reading.sets.values())))
+    free = np.setdiff1d(np.arange(len(reading.frequency)), taken)
+    order = free[np.argsort(reading.frequency[free], kind="stable")]
+    ranked = reading.frequency[order]
+
+    def alike(token: int) -> np.ndarray:
+        middle = int(np.searchsorted(ranked, reading.frequency[token]))
+        start = max(0, min(middle - NEIGHBOURS // 2, len(order) - NEIGHBOURS))
+        return rng.choice(order[start : start + NEIGHBOURS], DRAWS)
+
+    return {key: np.stack([alike(t) for t in tokens], axis=1) for key, tokens in reading.sets.items()}
+
+
+class WorkingLanguage(Observe[PromptReading]):
+    """Top token, soft share and absolute mass per language, at every layer and prompt.
+
+    Parameters
+    ----------
+    stream
+        Identifier probes of pivot and targets.
+    """
+
+    name: ClassVar[str] = "working_language"
+    version: ClassVar[int] = 1
+    sites: ClassVar[frozenset[str]] = frozenset({"residual"})
+    random_init: ClassVar[bool] = True
+
+    def __init__(self, stream: PromptStream):
+        self.stream = stream
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"draws": DRAWS, "neighbours": NEIGHBOURS}
+
+    def observer(self, anatomy: Anatomy, reading: PromptReading, shard: Sequence[Item]) -> Observer:
+        return _Cells(anatomy, reading, [item.index for item in shard])
+
+    def combine(self, parts: Sequence[xr.Dataset], reading: PromptReading) -> xr.Dataset:
+        """Cells by (layer, prompt); `null_*` have a `draw` more, `elsewhere_*` another position."""
+        whole = xr.concat(parts, dim="prompt").sortby("prompt")
+        concepts = [probe.concept for probe in reading.probes]
+        spoken = [probe.language for probe in reading.probes]
+        whole = whole.assign_coords(concept=("prompt", concepts), spoken=("prompt", spoken))
+        return whole.assign_attrs(
+            intermediate=list(intermediate_layers(whole.sizes["layer"])), dropped=list(reading.dropped)
+        )
+
+
+class _Cells:
+    def __init__(self, anatomy: Anatomy, reading: PromptReading, prompts: Sequence[int]):
+        from babelscope.interp.lens import LogitLens
+
+        self.lens = LogitLens(anatomy)
+        self.reading = reading
+        self.row = {prompt: row for row, prompt in enumerate(prompts)}
+        self.nulls = matched_sets(reading)
+        cells = (anatomy.n_layers, len(prompts))
+        languages = len(reading.languages)
+        self.top = {"": np.full(cells, OTHER, np.int8), "elsewhere_": np.full(cells, OTHER, np.int8)}
+        self.top_token = np.zeros(cells, np.int32)
+        self.share = {name: np.full((*cells, languages), np.nan, np.float32) for name in self.top}
+        self.mass = np.full((*cells, languages), np.nan, np.float32)
+        self.null_top = np.zeros((*cells, DRAWS, languages), bool)
+        self.null_share = np.full((*cells, DRAWS, languages), np.nan, np.float32)
+
+    def see(self, site: Site, layer: int, tensor: Tensor, batch: Batch) -> None:
+        import torch
+
+        prompts = np.array([item.index for item in batch.items])
+        concepts = np.array([self.reading.probes[prompt].concept for prompt in prompts])
+        every = torch.arange(len(prompts), device=tensor.device)
+        elsewhere = torch.as_tensor(self.reading.elsewhere[prompts], device=tensor.device)
+        for name, position in (("", batch.last), ("elsewhere_", elsewhere)):
+            logits = self.lens.logits(tensor[every, position]).float()  # (batch, vocab): one layer at a time
+            for concept in np.unique(concepts):
+                chosen = np.flatnonzero(concepts == concept)
+                rows = [self.row[prompt] for prompt in prompts[chosen]]
+                self._cells(name, layer - 1, rows, concept, logits[torch.as_tensor(chosen)])
+
+    def _cells(
+        self, name: str, layer: int, rows: list[int], concept: str, logits: Float[Tensor, "row vocab"]
+    ) -> None:
+        """Everything about one concept's cells of one layer."""
+        languages = [
+            w for w, name in enumerate(self.reading.languages) if (concept, name) in self.reading.sets
+        ]
+        keys = [(concept, self.reading.languages[which]) for which in languages]
+        best = logits.argmax(-1).cpu().numpy()
+        means = np.stack([_log_mean_exp(logits, self.reading.sets[key]) for key in keys], -1)
+        for which, key in zip(languages, keys, strict=True):
+            self.top[name][layer, rows] = np.where(
+                np.isin(best, self.reading.sets[key]), which, self.top[name][layer, rows]
+            )
+        self.share[name][layer, np.array(rows)[:, None], languages] = softmax(means, axis=-1)
+        if name:
+            return
+        self.top_token[layer, rows] = best
+        normaliser = logits.logsumexp(-1).cpu().numpy()
+        sizes = np.array([len(self.reading.sets[key]) for key in keys])
+        self.mass[layer, np.array(rows)[:, None], languages] = np.exp(means - normaliser[:, None]) * sizes
+        drawn = [self.nulls[key] for key in keys]  # each (draw, member)
+        means = np.stack([_log_mean_exp(logits, tokens) for tokens in drawn], -1)  # (row, draw, language)
+        shares = softmax(means, axis=-1)
+        for column, which in enumerate(languages):
+            self.null_top[layer, rows, :, which] = (best[:, None, None] == drawn[column]).any(-1)
+            self.null_share[layer, rows, :, which] = shares[..., column]
+
+    def result(self) -> xr.Dataset:
+        cell, by_language = ("layer", "prompt"), ("layer", "prompt", "language")
+        return xr.Dataset(
+            {
+                "top": (cell, self.top[""]),
+                "top_token": (cell, self.top_token),
+                "share": (by_language, self.share[""]),
+                "mass": (by_language, self.mass),
+                "elsewhere_top": (cell, self.top["elsewhere_"]),
+                "elsewhere_share": (by_language, self.share["elsewhere_"]),
+                "null_top": (("layer", "prompt", "draw", "language"), self.null_top),
+                "null_share": (("layer", "prompt", "draw", "language"), self.null_share),
+            },
+            coords={
+                "layer": np.arange(1, self.mass.shape[0] + 1),
+                "prompt": list(self.row),
+                "language": list(self.reading.languages),
+            },
+        )
+
+
+def _log_mean_exp(logits: Float[Tensor, "row vocab"], tokens: np.ndarray) -> np.ndarray:
+    """(row, *tokens.shape[:-1]): log of the mean of exp(logit) over the last axis of `tokens`."""
+    import torch
+
+    columns = logits[:, torch.as_tensor(tokens, device=logits.device)]
+    return (columns.logsumexp(-1) - np.log(tokens.shape[-1])).cpu().numpy()

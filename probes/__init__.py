@@ -1,0 +1,1 @@
+"""Questions and marking: identifier probes and problems. Never a model."""
