@@ -104,7 +104,7 @@ class Mix(Strict):
     pivot: str
     verdict: str
     method: str
-    provenance: dict[str, Any] = {}
+    provenance: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("provenance")
     @classmethod

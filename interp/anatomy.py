@@ -116,7 +116,7 @@ class Anatomy:
         Rows are right-padded, which is exact for causal attention even without a mask; the
         unembedding does not run, since no measure needs logits of every position at once.
         """
-        with self._hooks(see), torch.inference_mode():
+        with self._hooks(see), torch.no_grad():
             output = self.base(input_ids=input_ids, use_cache=False)
             if Site.FINAL in see:
                 see[Site.FINAL](Site.FINAL, self.n_layers, output.last_hidden_state)

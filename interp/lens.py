@@ -13,7 +13,6 @@ they compare a few tokens, columns first.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from einops import einsum
@@ -86,7 +85,7 @@ def check_readout(anatomy: Anatomy, input_ids: Int[Tensor, "batch position"]) ->
             last[layer] = hidden
 
     anatomy.run(input_ids, see={Site.RESIDUAL: keep})
-    with torch.inference_mode():
+    with torch.no_grad():
         read = LogitLens(anatomy).logits(last[anatomy.n_layers])
         own = anatomy.model(input_ids=input_ids, use_cache=False).logits
     error = float((read - own).abs().max())
@@ -98,21 +97,11 @@ def check_readout(anatomy: Anatomy, input_ids: Int[Tensor, "batch position"]) ->
     return error
 
 
-def soft_share(
-    logits: Float[Tensor, "*rows columns"], sets: Sequence[Int[Tensor, " members"]]
-) -> Float[Tensor, "*rows language"]:
-    """Share of each language among its identifier columns; rows sum to 1.
+def log_mean_exp(
+    logits: Float[Tensor, "row vocab"], tokens: Int[Tensor, "*draw member"]
+) -> Float[Tensor, "row *draw"]:
+    """Log of the mean over `member` of exp(logit): a set's strength, whatever its size.
 
-    `sets[i]` indexes the columns of language i. Log-mean-exp, not the sum, within a language: a
-    language with three spellings of an identifier must not win by number.
-
-    Raises
-    ------
-    InputError
-        If a language has no columns, since its share would be 0 by construction.
+    Not the sum: a language with three spellings of an identifier must not win by number.
     """
-    empty = [i for i, members in enumerate(sets) if len(members) == 0]
-    if empty:
-        raise InputError(f"languages {empty} have no identifier columns; exclude them or add probes")
-    per_language = [logits[..., members].logsumexp(-1) - math.log(len(members)) for members in sets]
-    return torch.stack(per_language, dim=-1).softmax(-1)
+    return logits[:, tokens].logsumexp(-1) - math.log(tokens.shape[-1])

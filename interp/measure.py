@@ -59,12 +59,15 @@ R_co = TypeVar("R_co", bound=Reading, covariant=True)
 
 
 class Stream(Protocol[R_co]):
-    """Text to be read: the same for every checkpoint."""
+    """Text to be read: the same for every checkpoint.
 
-    @property
-    def key(self) -> str:
-        """Hash of the content; streams with one key share a forward pass."""
-        ...
+    Attributes
+    ----------
+    key
+        Hash of the content; streams with one key share a forward pass.
+    """
+
+    key: str
 
     def read(self, tokenizer: Any) -> R_co: ...
 
@@ -86,6 +89,7 @@ class Measure(ABC, Generic[R]):
 
     name: ClassVar[str]
     version: ClassVar[int]
+    shard_tokens: ClassVar[int]  # how much of the stream a kill may cost
     stream: Stream[R]
 
     @property
@@ -101,6 +105,7 @@ class Measure(ABC, Generic[R]):
 class Observe(Measure[R]):
     """A measure that only looks."""
 
+    shard_tokens: ClassVar[int] = 1 << 15
     sites: ClassVar[frozenset[str]]
     random_init: ClassVar[bool] = False  # also wanted on a random model of the same shape, as a null
 
@@ -111,6 +116,8 @@ class Observe(Measure[R]):
 
 class Generate(Measure[R]):
     """A measure that lets the model write."""
+
+    shard_tokens: ClassVar[int] = 1 << 13
 
     @abstractmethod
     def generate(self, anatomy: Anatomy, tokenizer: Any, reading: R, shard: Sequence[Item]) -> xr.Dataset:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,10 +60,7 @@ class TextStream:
         self.texts = {language: tuple(documents) for language, documents in texts.items()}
         self.tokens = tokens
         self.window = window
-
-    @cached_property
-    def key(self) -> str:
-        return digest([self.texts, self.tokens, self.window])
+        self.key = digest([self.texts, tokens, window])
 
     def read(self, tokenizer: Any) -> TextReading:
         windows = {language: self._windows(tokenizer, texts) for language, texts in self.texts.items()}
@@ -164,10 +160,7 @@ class PromptStream:
     def __init__(self, probes: ProbeSet, *, background: Mapping[str, Sequence[str]]):
         self.probes = probes
         self.background = background
-
-    @cached_property
-    def key(self) -> str:
-        return digest([self.probes.key, {name: list(texts) for name, texts in self.background.items()}])
+        self.key = digest([probes.key, {name: list(texts) for name, texts in background.items()}])
 
     def read(self, tokenizer: Any) -> PromptReading:
         """Tokenise prompt and identifier together, as the model will meet them.
@@ -246,10 +239,7 @@ class ProblemStream:
 
     def __init__(self, problems: ProblemSet):
         self.problems = problems
-
-    @cached_property
-    def key(self) -> str:
-        return self.problems.key
+        self.key = problems.key
 
     def read(self, tokenizer: Any) -> Reading:
         coded = tokenizer(

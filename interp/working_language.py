@@ -140,7 +140,7 @@ class _Cells:
         ]
         keys = [(concept, self.reading.languages[which]) for which in languages]
         best = logits.argmax(-1).cpu().numpy()
-        means = np.stack([_log_mean_exp(logits, self.reading.sets[key]) for key in keys], -1)
+        means = np.stack([self._strength(logits, self.reading.sets[key]) for key in keys], -1)
         for which, key in zip(languages, keys, strict=True):
             self.top[name][layer, rows] = np.where(
                 np.isin(best, self.reading.sets[key]), which, self.top[name][layer, rows]
@@ -153,11 +153,19 @@ class _Cells:
         sizes = np.array([len(self.reading.sets[key]) for key in keys])
         self.mass[layer, np.array(rows)[:, None], languages] = np.exp(means - normaliser[:, None]) * sizes
         drawn = [self.nulls[key] for key in keys]  # each (draw, member)
-        means = np.stack([_log_mean_exp(logits, tokens) for tokens in drawn], -1)  # (row, draw, language)
+        means = np.stack([self._strength(logits, tokens) for tokens in drawn], -1)  # (row, draw, language)
         shares = softmax(means, axis=-1)
         for column, which in enumerate(languages):
             self.null_top[layer, rows, :, which] = (best[:, None, None] == drawn[column]).any(-1)
             self.null_share[layer, rows, :, which] = shares[..., column]
+
+    @staticmethod
+    def _strength(logits: Float[Tensor, "row vocab"], tokens: np.ndarray) -> np.ndarray:
+        import torch
+
+        from babelscope.interp.lens import log_mean_exp
+
+        return log_mean_exp(logits, torch.as_tensor(tokens, device=logits.device)).cpu().numpy()
 
     def result(self) -> xr.Dataset:
         cell, by_language = ("layer", "prompt"), ("layer", "prompt", "language")
@@ -178,11 +186,3 @@ class _Cells:
                 "language": list(self.reading.languages),
             },
         )
-
-
-def _log_mean_exp(logits: Float[Tensor, "row vocab"], tokens: np.ndarray) -> np.ndarray:
-    """(row, *tokens.shape[:-1]): log of the mean of exp(logit) over the last axis of `tokens`."""
-    import torch
-
-    columns = logits[:, torch.as_tensor(tokens, device=logits.device)]
-    return (columns.logsumexp(-1) - np.log(tokens.shape[-1])).cpu().numpy()

@@ -1,0 +1,22 @@
+"""The `Mix` document itself: plain JSON that every command here reads back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from babelscope.analyses.export import Export
+from babelscope.corpora.mix import Mix
+
+
+def write(mix: Mix, path: Path) -> None:
+    """Write the document."""
+    mix.save(path)
+
+
+EXPORT = Export(
+    name="json",
+    unit="share of the processed tokens",
+    source="babelscope.corpora.mix.Mix, format 1",
+    verified="read back by Mix.load",
+    write=write,
+)

@@ -1,0 +1,209 @@
+"""Each measure against a straightforward computation of the same thing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from babelscope.core.errors import InputError
+from babelscope.interp.generation import ProblemScores, greedy
+from babelscope.interp.loss import LanguageLoss
+from babelscope.interp.measure import Item
+from babelscope.interp.neurons import TransferringNeurons
+from babelscope.interp.observe import observe
+from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
+from babelscope.interp.working_language import WorkingLanguage, intermediate_layers
+from babelscope.probes.identifiers import Probe, ProbeSet
+from babelscope.probes.problems import Problem
+
+TEXTS = {
+    "python": ["n = len(xs) + len(ys)\nprint(n)\n" * 3, "def f(a):\n    return a\n", "é = 'ü'\n"],
+    "php": ["$n = count($xs) + count($ys);\necho $n;\n" * 3, "function f($a) { return $a; }\n"],
+}
+PROBES = ProbeSet(
+    tuple(
+        Probe(concept, language, prompt, identifier, "(xs)")
+        for concept, language, identifier in (
+            ("length", "python", "len"),
+            ("length", "php", "count"),
+            ("show", "python", "print"),
+            ("show", "php", "echo"),
+        )
+        for prompt in ("n = ", "a = b; total = ", "(1 + 2) * ")
+    )
+)
+
+
+def measured(tiny, tokenizer, measure, *, tokens=1 << 12, cuts=1):
+    """What the executor does, without its store: shards, observers, combination."""
+    reading = measure.stream.read(tokenizer)
+    parts = []
+    for shard in np.array_split(np.arange(len(reading.items)), cuts):
+        some = [reading.items[i] for i in shard]
+        observer = measure.observer(tiny.anatomy, reading, some)
+        observe(tiny.anatomy, some, [(measure.sites, observer)], tokens=tokens)
+        parts.append(observer.result())
+    return measure.combine(parts, reading), reading
+
+
+def test_loss_is_the_models_own_cross_entropy(tiny, tokenizer):
+    stream = TextStream(TEXTS, tokens=30, window=16)
+    result, reading = measured(tiny, tokenizer, LanguageLoss(stream))
+    for document in range(result.sizes["document"]):
+        nll, tokens = 0.0, 0
+        for item in reading.items:
+            if reading.document[item.index] == document:
+                ids = torch.as_tensor(item.ids)[None]
+                nll += tiny.model(ids, labels=ids).loss.item() * (ids.shape[1] - 1)
+                tokens += ids.shape[1] - 1
+        assert result["nll"][document].item() == pytest.approx(nll, rel=1e-4)
+        assert result["tokens"][document].item() == tokens
+
+
+def test_every_language_is_read_to_the_same_number_of_tokens(tokenizer):
+    reading = TextStream(TEXTS, tokens=30, window=16).read(tokenizer)
+    read = [sum(len(i.ids) for i in reading.items if reading.language[i.index] == k) for k in (0, 1)]
+    assert read == [30, 30]
+    with pytest.raises(InputError, match="9999 held-out tokens per language are wanted"):
+        TextStream(TEXTS, tokens=9999).read(tokenizer)
+
+
+def test_bytes_are_those_of_the_predicted_tokens(tokenizer):
+    reading = TextStream({"python": ["é = 'ü'\n"]}, window=64).read(tokenizer)
+    first = tokenizer.decode(reading.items[0].ids[:1])
+    whole = len("é = 'ü'\n".encode())
+    assert reading.n_bytes.sum() == whole - len("é".encode())  # its first token begins the é
+    assert len(first) == 1
+
+
+def test_firing_counts_are_those_of_a_loop_over_unpadded_sequences(tiny, tokenizer):
+    result, reading = measured(tiny, tokenizer, TransferringNeurons(TextStream(TEXTS, tokens=30, window=16)))
+    expected = np.zeros(result["positive"].shape, dtype=np.int64)
+    for layer, gate in enumerate(tiny.anatomy.gates):
+        seen = []
+        handle = gate.register_forward_hook(lambda _m, _i, out, seen=seen: seen.append(out[0]))
+        for item in reading.items:
+            tiny.model(torch.as_tensor(item.ids)[None], use_cache=False)
+            expected[reading.language[item.index], layer] += (seen.pop() > 0).sum(0).numpy()
+        handle.remove()
+    # A pre-activation within rounding of 0 may fall on either side of it.
+    assert np.abs(result["positive"].to_numpy() - expected).sum() <= 2
+    assert result["tokens"].to_numpy().tolist() == [30, 30]
+
+
+def test_working_language_reads_the_cells_that_a_direct_computation_reads(tiny, tokenizer):
+    stream = PromptStream(PROBES, background=TEXTS)
+    result, reading = measured(tiny, tokenizer, WorkingLanguage(stream))
+    unembedding = tiny.model.get_output_embeddings()
+    for item in reading.items:
+        concept = reading.probes[item.index].concept
+        sets = [reading.sets[concept, language] for language in reading.languages]
+        ids = torch.as_tensor(item.ids)[None]
+        hidden = tiny.model(ids, output_hidden_states=True, use_cache=False).hidden_states
+        for layer in (1, 2):  # the last entry of hidden_states is normed already
+            logits = unembedding(tiny.anatomy.final_norm(hidden[layer][0, -1])).detach().double().numpy()
+            probabilities = np.exp(logits - logits.max())
+            probabilities /= probabilities.sum()
+            mass = [probabilities[tokens].sum() for tokens in sets]
+            mean = np.array([np.exp(logits[tokens] - logits.max()).mean() for tokens in sets])
+            cell = result.sel(layer=layer, prompt=item.index)
+            np.testing.assert_allclose(cell["mass"], mass, rtol=2e-3)
+            np.testing.assert_allclose(cell["share"], mean / mean.sum(), rtol=2e-3)
+            best = int(logits.argmax())
+            expected = next((i for i, tokens in enumerate(sets) if best in tokens), -1)
+            assert (cell["top"].item(), cell["top_token"].item()) == (expected, best)
+
+
+@pytest.mark.parametrize("measure", [LanguageLoss, TransferringNeurons])
+def test_results_do_not_depend_on_batches_or_shards(tiny, tokenizer, measure):
+    stream = TextStream(TEXTS, tokens=30, window=16)
+    one, _ = measured(tiny, tokenizer, measure(stream), tokens=1)
+    other, _ = measured(tiny, tokenizer, measure(stream), cuts=3)
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=2)
+
+
+def test_working_language_does_not_depend_on_batches_or_shards(tiny, tokenizer):
+    measure = WorkingLanguage(PromptStream(PROBES, background=TEXTS))
+    one, _ = measured(tiny, tokenizer, measure, tokens=1)
+    other, _ = measured(tiny, tokenizer, measure, cuts=3)
+    for name in ("share", "mass", "elsewhere_share", "null_share"):
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-3, atol=1e-5)
+
+
+def test_prompts_end_right_before_the_token_with_the_identifiers_first_character(tokenizer):
+    reading = PromptStream(PROBES, background=TEXTS).read(tokenizer)
+    for item, probe in zip(reading.items, reading.probes, strict=True):
+        assert tokenizer.decode(item.ids).rstrip() == probe.prompt.rstrip()
+        next_token = reading.sets[probe.concept, probe.language]
+        starts = {tokenizer.decode([t]).strip()[:1] for t in next_token}
+        assert probe.identifier[0] in starts
+
+
+def test_identifiers_that_begin_alike_are_dropped_with_the_reason(tokenizer):
+    alike = ProbeSet(
+        (
+            *PROBES.probes,
+            Probe("text", "python", "a = ", "zstr", "(x)"),
+            Probe("text", "php", "a = ", "zstrval", "(x)"),
+        )
+    )
+    reading = PromptStream(alike, background=TEXTS).read(tokenizer)
+    assert "text" not in reading.concepts
+    assert any("begin another language's identifier too" in reason for reason in reading.dropped)
+
+
+def test_a_tokenizer_without_usable_identifiers_is_refused(tokenizer):
+    alike = ProbeSet(
+        (Probe("text", "python", "a = ", "zstr", "(x)"), Probe("text", "php", "a = ", "zstrval", "(x)"))
+    )
+    with pytest.raises(InputError, match="no identifier has a token of its own"):
+        PromptStream(alike, background=TEXTS).read(tokenizer)
+
+
+@pytest.mark.parametrize(("layers", "last"), [(24, 19), (6, 5), (4, 3), (12, 10), (2, 1)])
+def test_intermediate_layers_leave_out_the_last_five_in_twenty_four(layers, last):
+    assert list(intermediate_layers(layers)) == list(range(1, last + 1))
+
+
+class Echo:
+    """Solved when the completion holds an even number of characters: any rule will do."""
+
+    name = "echo"
+    max_new_tokens = 5
+    key = "echo-1"
+    problems = tuple(
+        Problem(str(i), "php", prompt) for i, prompt in enumerate(("a", "count(", "n = n", "$x"))
+    )
+
+    def solved(self, problem: Problem, completion: str) -> bool:
+        return len(completion) % 2 == 0
+
+
+def test_completions_are_those_of_one_prompt_at_a_time_without_a_cache(tiny, tokenizer):
+    reading = ProblemStream(Echo()).read(tokenizer)
+    together = greedy(tiny.anatomy, tokenizer, reading.items, new_tokens=5)
+    for item, text in zip(reading.items, together, strict=True):
+        ids = torch.as_tensor(item.ids)[None]
+        for _ in range(5):
+            ids = torch.cat([ids, tiny.model(ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
+            if ids[0, -1] == tokenizer.eos_token_id:
+                break
+        assert text == tokenizer.decode(ids[0, len(item.ids) :], skip_special_tokens=True)
+
+
+def test_scores_name_each_problem_and_keep_its_completion(tiny, tokenizer):
+    measure = ProblemScores(ProblemStream(Echo()))
+    reading = measure.stream.read(tokenizer)
+    parts = [measure.generate(tiny.anatomy, tokenizer, reading, [item]) for item in reversed(reading.items)]
+    result = measure.combine(parts, reading)
+    assert result["id"].to_numpy().tolist() == ["0", "1", "2", "3"]
+    expected = [len(text) % 2 == 0 for text in result["completion"].to_numpy()]
+    assert result["solved"].to_numpy().tolist() == expected
+
+
+def test_a_prompt_that_does_not_fit_the_context_is_named(tiny, tokenizer):
+    items = [Item(np.zeros(5, dtype=np.int64), 0), Item(np.zeros(62, dtype=np.int64), 1)]
+    with pytest.raises(InputError, match=r"problem 1 has 62 tokens .* context is 64"):
+        greedy(tiny.anatomy, tokenizer, items, new_tokens=5)
