@@ -32,7 +32,6 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from babelscope.core.config import Strict
@@ -302,7 +301,7 @@ def log_spaced(last: int, count: int) -> list[int]:
     """
     steps = [0]
     while steps[-1] < last and len(steps) < count:
-        left = count - len(steps)
-        position = max(1.0, steps[-1]) * (last / max(1, steps[-1])) ** (1 / left) if steps[-1] else 1.0
-        steps.append(last if left == 1 else max(steps[-1] + 1, int(np.rint(position))))
+        newest, left = steps[-1], count - len(steps)
+        position = newest * (last / newest) ** (1 / left) if newest else last ** (left == 1)
+        steps.append(max(newest + 1, round(position)))
     return steps

@@ -15,24 +15,7 @@ from babelscope.interp.observe import observe
 from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
 from babelscope.interp.working_language import WorkingLanguage, intermediate_layers
 from babelscope.probes.identifiers import Probe, ProbeSet
-from babelscope.probes.problems import Problem
-
-TEXTS = {
-    "python": ["n = len(xs) + len(ys)\nprint(n)\n" * 3, "def f(a):\n    return a\n", "é = 'ü'\n"],
-    "php": ["$n = count($xs) + count($ys);\necho $n;\n" * 3, "function f($a) { return $a; }\n"],
-}
-PROBES = ProbeSet(
-    tuple(
-        Probe(concept, language, prompt, identifier, "(xs)")
-        for concept, language, identifier in (
-            ("length", "python", "len"),
-            ("length", "php", "count"),
-            ("show", "python", "print"),
-            ("show", "php", "echo"),
-        )
-        for prompt in ("n = ", "a = b; total = ", "(1 + 2) * ")
-    )
-)
+from tests.questions import PROBES, TEXTS, Echo
 
 
 def measured(tiny, tokenizer, measure, *, tokens=1 << 12, cuts=1):
@@ -165,20 +148,6 @@ def test_a_tokenizer_without_usable_identifiers_is_refused(tokenizer):
 @pytest.mark.parametrize(("layers", "last"), [(24, 19), (6, 5), (4, 3), (12, 10), (2, 1)])
 def test_intermediate_layers_leave_out_the_last_five_in_twenty_four(layers, last):
     assert list(intermediate_layers(layers)) == list(range(1, last + 1))
-
-
-class Echo:
-    """Solved when the completion holds an even number of characters: any rule will do."""
-
-    name = "echo"
-    max_new_tokens = 5
-    key = "echo-1"
-    problems = tuple(
-        Problem(str(i), "php", prompt) for i, prompt in enumerate(("a", "count(", "n = n", "$x"))
-    )
-
-    def solved(self, problem: Problem, completion: str) -> bool:
-        return len(completion) % 2 == 0
 
 
 def test_completions_are_those_of_one_prompt_at_a_time_without_a_cache(tiny, tokenizer):

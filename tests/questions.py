@@ -1,0 +1,53 @@
+"""Texts, probes and problems that any random model can be asked; nothing here needs torch."""
+
+from __future__ import annotations
+
+from babelscope.interp.generation import ProblemScores
+from babelscope.interp.loss import LanguageLoss
+from babelscope.interp.neurons import TransferringNeurons
+from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
+from babelscope.interp.working_language import WorkingLanguage
+from babelscope.probes.identifiers import Probe, ProbeSet
+from babelscope.probes.problems import Problem
+
+TEXTS = {
+    "python": ["n = len(xs) + len(ys)\nprint(n)\n" * 3, "def f(a):\n    return a\n", "é = 'ü'\n"],
+    "php": ["$n = count($xs) + count($ys);\necho $n;\n" * 3, "function f($a) { return $a; }\n"],
+}
+PROBES = ProbeSet(
+    tuple(
+        Probe(concept, language, prompt, identifier, "(xs)")
+        for concept, language, identifier in (
+            ("length", "python", "len"),
+            ("length", "php", "count"),
+            ("show", "python", "print"),
+            ("show", "php", "echo"),
+        )
+        for prompt in ("n = ", "a = b; total = ", "(1 + 2) * ")
+    )
+)
+
+
+class Echo:
+    """Solved when the completion holds an even number of characters: any rule will do."""
+
+    name = "echo"
+    max_new_tokens = 5
+    key = "echo-1"
+    problems = tuple(
+        Problem(str(i), "php", prompt) for i, prompt in enumerate(("a", "count(", "n = n", "$x"))
+    )
+
+    def solved(self, problem: Problem, completion: str) -> bool:
+        return len(completion) % 2 == 0
+
+
+def every_measure():
+    """One of each kind, over few tokens."""
+    texts = TextStream(TEXTS, tokens=30, window=16)
+    return [
+        LanguageLoss(texts),
+        TransferringNeurons(texts),
+        WorkingLanguage(PromptStream(PROBES, background=TEXTS)),
+        ProblemScores(ProblemStream(Echo())),
+    ]
