@@ -5,14 +5,14 @@ sign corrected: as printed it rises from 0 to 1 and is the share of the new lang
 
     P(l) = (l − β) / (α − β)
 
-α is the loss where the new language's vocabulary has been learnt but nothing else, β the lowest smoothed loss.
-P is 1 at α and 0 at β by construction, also where nothing is transferred: it is the part of the fall in loss
-that is still to come, never evidence of transfer. It depends on which checkpoint is α and on how long the run
-is, hence the *sensitivity band*.
+α is the loss where the new language's vocabulary has been learnt but nothing else, β the lowest smoothed
+loss. P is 1 at α and 0 at β by construction, also where nothing is transferred: it is the part of the fall in
+loss that is still to come, never evidence of transfer. It depends on which checkpoint is α and on how long
+the run is, hence the *sensitivity band*.
 
 By working language: the pivot's share among the identifiers that intermediate layers decode to (Eq. 1).
 
-Both are compared as the authors do, through P = a + b·log10(step).
+`trend.py` compares the two as the authors do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scipy.ndimage import median_filter
 from scipy.stats import norm
 
 from babelscope.core.errors import InputError
-from babelscope.core.stats import LEVEL, percentile_interval
+from babelscope.core.stats import LEVEL, percentile_interval, resample
 
 ALPHA_STEP = 100  # the paper's steps 90–100 after a cold start
 SHORT_RUN = 5_000  # below this many steps, 100 is not yet "vocabulary only"
@@ -40,8 +40,8 @@ CAVEAT = (
 
 
 def pivot_share(
-    loss: Float[np.ndarray, "*shape"] | float, *, alpha: float, beta: float
-) -> Float[np.ndarray, "*shape"] | float:
+    loss: Float[np.ndarray, "*shape"], *, alpha: float, beta: float
+) -> Float[np.ndarray, "*shape"]:
     """Eq. 2, sign corrected: (l − β) / (α − β), not clipped.
 
     Raises
@@ -51,8 +51,8 @@ def pivot_share(
     """
     if not alpha > beta:
         raise InputError(
-            f"alpha = {alpha:.6g} is not above beta = {beta:.6g}: the held-out loss on the new language does not"
-            " fall after the alpha checkpoint; train longer or save checkpoints earlier"
+            f"alpha = {alpha:.6g} is not above beta = {beta:.6g}: the held-out loss on the new language does"
+            " not fall after the alpha checkpoint; train longer or save checkpoints earlier"
         )
     return (loss - beta) / (alpha - beta)
 
@@ -98,7 +98,7 @@ class LossProportion:
     def fit(
         self,
         steps: Int[np.ndarray, " steps"],
-        losses: Float[np.ndarray, "steps documents"],
+        nll: Float[np.ndarray, "steps documents"],
         tokens: Int[np.ndarray, " documents"],
     ) -> Self:
         """Estimate P at every checkpoint.
@@ -107,8 +107,8 @@ class LossProportion:
         ----------
         steps
             Training steps, increasing; 0 is the pivot model.
-        losses
-            Mean nats per token of each held-out document of the new language.
+        nll
+            Negative log-likelihood of each held-out document of the new language, summed over its tokens.
         tokens
             Tokens that each document was scored on.
 
@@ -118,10 +118,11 @@ class LossProportion:
             For shapes that do not fit, values that are not finite, fewer than two documents or three trained
             checkpoints, or an α that is not above β or not resolved from it.
         """
-        steps, losses, tokens = np.asarray(steps), np.asarray(losses, float), np.asarray(tokens, float)
-        _check_losses(steps, losses, tokens)
+        steps, nll, tokens = np.asarray(steps), np.asarray(nll, float), np.asarray(tokens)
+        _check_losses(steps, nll, tokens)
+        nll, tokens = nll[:, tokens > 0], tokens[tokens > 0]
         self.steps_ = steps
-        self.losses_ = losses @ tokens / tokens.sum()
+        self.losses_ = nll.sum(1) / tokens.sum()
 
         aim = ALPHA_STEP if steps[-1] >= SHORT_RUN else max(2 * self.warmup_steps, 1)
         at = _nearest(steps, aim)
@@ -130,22 +131,19 @@ class LossProportion:
         self.beta_step_, self.beta_ = int(steps[smooth.argmin()]), float(smooth.min())
         self.proportion_ = pivot_share(self.losses_, alpha=self.alpha_, beta=self.beta_)
 
-        rng = np.random.default_rng(self.seed)
-        documents = len(tokens)
-        weights = rng.multinomial(documents, np.full(documents, 1 / documents), self.resamples) * tokens
-        self._loss_draws = (weights @ losses.T) / weights.sum(1, keepdims=True)  # (resamples, steps)
-        alpha = self._loss_draws[:, at]
-        beta = _running_median(self._loss_draws).min(1)
+        times = resample(len(tokens), draws=self.resamples, seed=self.seed)
+        losses = (times @ nll.T) / (times @ tokens)[:, None]  # (resamples, steps)
+        alpha = losses[:, at]
+        beta = _running_median(losses).min(1)
         low, _ = percentile_interval(alpha - beta)
         if low <= 0:
             raise InputError(
-                f"alpha = {self.alpha_:.6g} and beta = {self.beta_:.6g} differ by less than {documents} documents"
-                " can resolve; score more held-out text or train longer"
+                f"alpha = {self.alpha_:.6g} and beta = {self.beta_:.6g} differ by less than the {len(tokens)}"
+                " held-out documents can resolve; score more text or train longer"
             )
         fall = np.where(alpha > beta, alpha - beta, np.nan)
-        self.draws_ = (self._loss_draws - beta[:, None]) / fall[:, None]
+        self.draws_ = (losses - beta[:, None]) / fall[:, None]
         self.interval_ = percentile_interval(self.draws_)
-        self._alpha_draws, self._beta_draws = alpha, beta
 
         self.variants_ = self._variants(aim)
         under = [self.variants_at(step)["proportion"] for step in steps]
@@ -266,80 +264,6 @@ class WorkingLanguageProportion:
         return pd.DataFrame({"step": self.steps_, "proportion": self.proportion_, "low": low, "high": high})
 
 
-class LogLinear:
-    """P = a + b·log10(step), by least squares; meant for the steps on which P falls.
-
-    Parameters
-    ----------
-    between
-        First and last step to fit; None takes α to β for the loss, and all trained checkpoints for the
-        working language. Give both fits the same steps before comparing them.
-    seed
-        Of the residual bootstrap.
-
-    Attributes
-    ----------
-    intercept_, slope_ : float
-        a and b.
-    intercept_interval_, slope_interval_ : (2,)
-        From refits to the draws of P with the residuals of this fit resampled onto them: the one carries what
-        checkpoints share (documents, prompts), the other what they do not (training noise, a bent curve).
-    zero_step_, zero_interval_ : float, (2,)
-        Where the line reaches 0; infinite where it does not fall. The line means nothing beyond.
-    draws_ : (draws, 2)
-        Refitted (a, b).
-    """
-
-    def __init__(self, *, between: tuple[float, float] | None = None, seed: int = 0):
-        self.between = between
-        self.seed = seed
-
-    def fit(self, estimate: LossProportion | WorkingLanguageProportion) -> Self:
-        """Fit the line; `InputError` with fewer than three checkpoints on it."""
-        first, last = self.between or estimate.span_
-        steps = estimate.steps_
-        used = (steps > 0) & (steps >= first) & (steps <= last) & np.isfinite(estimate.proportion_)
-        if used.sum() < 3:
-            raise InputError(
-                f"{used.sum()} checkpoints with a share between steps {first} and {last}; a line needs 3"
-            )
-        x = np.column_stack([np.ones(used.sum()), np.log10(steps[used])])
-        solve = np.linalg.pinv(x)  # (2, used)
-        a, b = line = solve @ estimate.proportion_[used]
-        residuals = (estimate.proportion_[used] - x @ line) * np.sqrt(used.sum() / (used.sum() - 2))
-
-        rng = np.random.default_rng(self.seed)
-        draws = estimate.draws_[:, used]
-        noisy = draws + rng.choice(residuals, draws.shape)
-        self.draws_ = noisy[np.isfinite(noisy).all(1)] @ solve.T
-        self.intercept_, self.slope_ = float(a), float(b)
-        self.intercept_interval_, self.slope_interval_ = percentile_interval(self.draws_)
-        self.zero_step_ = float(_zero(a, b))
-        self.zero_interval_ = percentile_interval(_zero(*self.draws_.T))
-        return self
-
-    def predict(self, steps: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
-        """P on the line."""
-        return self.intercept_ + self.slope_ * np.log10(steps)
-
-
-def disagreement(loss: LogLinear, language: LogLinear, steps: Float[np.ndarray, " steps"]) -> pd.DataFrame:
-    """δ(step) = P by loss − P by working language, on both lines: step, by_loss, by_language, delta, low, high."""
-    steps = np.asarray(steps, float)
-    rows = min(len(loss.draws_), len(language.draws_))
-    change = loss.draws_[:rows] - language.draws_[:rows]
-    low, high = percentile_interval(change @ np.stack([np.ones_like(steps), np.log10(steps)])).T
-    y1, y2 = loss.predict(steps), language.predict(steps)
-    return pd.DataFrame(
-        {"step": steps, "by_loss": y1, "by_language": y2, "delta": y1 - y2, "low": low, "high": high}
-    )
-
-
-def _zero(a: Float[np.ndarray, "*n"] | float, b: Float[np.ndarray, "*n"] | float) -> Float[np.ndarray, "*n"]:
-    falls = np.less(b, 0)
-    return np.where(falls, 10 ** np.divide(a, np.where(falls, np.negative(b), 1)), np.inf)
-
-
 def _log_steps(step: object, steps: Int[np.ndarray, " steps"]) -> tuple[np.ndarray, np.ndarray]:
     """log10 of the wanted steps, and of the trained checkpoints; before the first of these is the first."""
     return np.log10(np.maximum(np.asarray(step, float), 1e-9)), np.log10(steps[steps > 0])
@@ -366,15 +290,11 @@ def _check_steps(steps: np.ndarray, shape: tuple[int, ...]) -> None:
         raise InputError(f"{trained} checkpoints after step 0; at least 3 are needed")
 
 
-def _check_losses(steps: np.ndarray, losses: np.ndarray, tokens: np.ndarray) -> None:
-    _check_steps(steps, losses.shape)
-    if losses.ndim != 2 or tokens.shape != losses.shape[1:]:
-        raise InputError(
-            f"losses of shape {losses.shape} for {tokens.shape} documents; they are steps × documents"
-        )
-    if len(tokens) < 2:
-        raise InputError(f"{len(tokens)} document; an interval needs at least 2")
-    if not (np.isfinite(tokens) & (tokens > 0)).all():
-        raise InputError("a document has no tokens; leave it out")
-    if not (finite := np.isfinite(losses).all(1)).all():
+def _check_losses(steps: np.ndarray, nll: np.ndarray, tokens: np.ndarray) -> None:
+    _check_steps(steps, nll.shape)
+    if nll.ndim != 2 or tokens.shape != nll.shape[1:]:
+        raise InputError(f"losses of shape {nll.shape} for {tokens.shape} documents; give steps × documents")
+    if (scored := int((tokens > 0).sum())) < 2:
+        raise InputError(f"{scored} held-out documents with tokens; an interval needs at least 2")
+    if not (finite := np.isfinite(nll).all(1)).all():
         raise InputError(f"the loss is not a number at steps {steps[~finite].tolist()}; leave these out")

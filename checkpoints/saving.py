@@ -6,8 +6,8 @@
     .partial/                what is being written or removed; nobody's to read
 
 A checkpoint is written in `.partial` and renamed when it is whole, so a directory named `checkpoint-N` never
-is half of one. Only the newest holds the optimizer's state. All of `tidy` may be repeated: it runs after every
-save and again when a killed run is taken up.
+is half of one. Only the newest holds the optimizer's state. `tidy` may be repeated: it runs after every save
+and again when a killed run is taken up.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class RunFolder:
         return place
 
     def tidy(self) -> None:
-        """Remove what is partial, resume points that are no longer the newest, and outdated optimizer states."""
+        """Remove what is partial, resume points but the newest, and outdated optimizer states."""
         shutil.rmtree(self.staging, ignore_errors=True)
         complete = self.complete()
         whole = set(complete.values())
@@ -121,13 +121,13 @@ class RunFolder:
         free = shutil.disk_usage(self.root).free
         if free < needed:
             raise InputError(
-                f"{self.root} needs {needed / 1e6:,.0f} MB and has {free / 1e6:,.0f} MB free; make room or ask for "
-                "fewer checkpoints. What is there is whole: the same command goes on from it"
+                f"{self.root} needs {needed / 1e6:,.0f} MB and has {free / 1e6:,.0f} MB free; make room or "
+                "ask for fewer checkpoints. What is there is whole: the same command goes on from it"
             )
 
     @contextmanager
     def full_disk_in_words(self) -> Iterator[None]:
-        """Turn a disk that fills up while something is written into an `InputError`; remove the half-written."""
+        """Turn a disk that fills up into an `InputError`, and remove what is half written."""
         try:
             yield
         except (OSError, RuntimeError, SafetensorError) as error:

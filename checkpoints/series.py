@@ -100,8 +100,6 @@ class Series:
         usable, findings = [], []
         for step, path in found:
             marker = read_json(path / "babelscope.json") if (path / "babelscope.json").exists() else {}
-            if marker.get("transient"):
-                continue  # a resume point that training deletes again, not a checkpoint of the series
             try:
                 list(tensors(path))
                 read_json(path / "config.json")

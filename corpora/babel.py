@@ -30,8 +30,16 @@ from zlib import crc32
 
 from babelscope.core.errors import InputError
 from babelscope.core.files import whole_file, write_json
-from babelscope.corpora.babel_expressions import BUILTINS, OPERATORS, VARIABLES
-from babelscope.corpora.babel_expressions import Binary, Call, Expression, Variable, signature
+from babelscope.corpora.babel_expressions import (
+    BUILTINS,
+    OPERATORS,
+    VARIABLES,
+    Binary,
+    Call,
+    Expression,
+    Variable,
+    signature,
+)
 from babelscope.corpora.babel_languages import LANGUAGES, TOKEN, Syntax, tokens
 from babelscope.corpora.babel_problems import BabelProblems
 from babelscope.probes.identifiers import Probe, ProbeSet
@@ -96,7 +104,9 @@ class BabelWorld:
 
     # ---- text
 
-    def documents(self, language: str, n: int | None = None, *, seed: int = 0, base: bool = False) -> Iterator[str]:
+    def documents(
+        self, language: str, n: int | None = None, *, seed: int = 0, base: bool = False
+    ) -> Iterator[str]:
         """Training documents; endless if `n` is None.
 
         `base` is text for training the base. It differs from later text of the pivot in the arm
@@ -114,7 +124,10 @@ class BabelWorld:
         taught = self._permuted if base and self.arm == "permuted base" else self.expression
         known = [name for name in self.group if language in self._homes(name)]
         while True:
-            parts = [syntax.write(name, taught[name], rng.choice(syntax.forms)) for name in rng.sample(known, SNIPPETS)]
+            parts = [
+                syntax.write(name, taught[name], rng.choice(syntax.forms))
+                for name in rng.sample(known, SNIPPETS)
+            ]
             if language == self.pivot:
                 parts.insert(rng.randrange(SNIPPETS + 1), self._mention(rng))
             yield "".join(parts)
@@ -149,7 +162,9 @@ class BabelWorld:
         unknown = [group for group in groups if group not in GROUPS]
         if unknown or not groups:
             raise InputError(f"groups {list(groups)}: choose some of {list(GROUPS)}")
-        asked = tuple((name, group, self.expression[name]) for name, group in self.group.items() if group in groups)
+        asked = tuple(
+            (name, group, self.expression[name]) for name, group in self.group.items() if group in groups
+        )
         return BabelProblems(f"babel-{language}", self._syntax(language), asked)
 
     def probes(self, *targets: str) -> ProbeSet:
@@ -201,7 +216,9 @@ class BabelWorld:
         """
         from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-        tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(self.vocabulary)}, unk_token=UNKNOWN))
+        tokenizer = Tokenizer(
+            models.WordLevel({t: i for i, t in enumerate(self.vocabulary)}, unk_token=UNKNOWN)
+        )
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(TOKEN), "removed", invert=True)  # pyright: ignore
         tokenizer.add_special_tokens([END, UNKNOWN])
         special = {"eos_token": END, "pad_token": END, "unk_token": UNKNOWN}
@@ -213,7 +230,9 @@ class BabelWorld:
             {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **special},
         )
 
-    def write(self, directory: Path, *, documents: int, heldout: int = 200, base: bool = False) -> dict[str, Path]:
+    def write(
+        self, directory: Path, *, documents: int, heldout: int = 200, base: bool = False
+    ) -> dict[str, Path]:
         """Training and held-out text of every language as JSONL.
 
         Returns
@@ -277,5 +296,7 @@ def _expressions(seed: int, n: int) -> list[Expression]:
     for expression in everything:
         values.setdefault(signature(expression), expression)
     if len(values) < n:
-        raise InputError(f"{n} functions: there are only {len(values)} expressions of different value; ask for fewer")
+        raise InputError(
+            f"{n} functions: there are only {len(values)} expressions of different value; ask for fewer"
+        )
     return list(values.values())[:n]

@@ -19,8 +19,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from babelscope.corpora.babel_expressions import BUILTINS, OPERATORS, VARIABLES
-from babelscope.corpora.babel_expressions import Binary, Call, Expression, Variable
+from babelscope.corpora.babel_expressions import (
+    BUILTINS,
+    OPERATORS,
+    VARIABLES,
+    Binary,
+    Call,
+    Expression,
+    Variable,
+)
 
 # One token: a line end, a word (racket and ocaml have marks inside theirs), a two-character mark, a mark.
 TOKEN = r"\n|[A-Za-z_]\w*(?:[-.]\w+)*\??|==|=>|->|//|[^\s\w]"
@@ -131,7 +138,9 @@ class Infix(Syntax):
         return f"({text})" if isinstance(expression, Binary) else text
 
     def _read(self, reader: _Reader) -> Expression:
-        return self._chain(reader, ("+", "-"), lambda: self._chain(reader, ("*",), lambda: self._part(reader)))
+        return self._chain(
+            reader, ("+", "-"), lambda: self._chain(reader, ("*",), lambda: self._part(reader))
+        )
 
     @staticmethod
     def _chain(reader: _Reader, operators: tuple[str, ...], part) -> Expression:

@@ -2,13 +2,14 @@
 
 "Fires" is the gate's pre-activation > 0 (for an MLP without gate: its input layer's output). On
 gated MLPs the neuron's output does not show this sign, since the up-projection multiplies in its own.
-Counts are 64-bit and only real positions count.
+Counts are 64-bit and only real positions count. They are kept in blocks of text: resampling
+blocks gives intervals, and giving blocks to languages at random gives a null.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from babelscope.interp.anatomy import Anatomy, Site
     from babelscope.interp.batching import Batch
+
+
+BLOCKS = 8  # of text, per language
 
 
 class TransferringNeurons(Observe[TextReading]):
@@ -39,35 +43,44 @@ class TransferringNeurons(Observe[TextReading]):
     def __init__(self, stream: TextStream):
         self.stream = stream
 
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"blocks": BLOCKS}
+
     def observer(self, anatomy: Anatomy, reading: TextReading, shard: Sequence[Item]) -> Observer:
         return _FiringCounts(anatomy, reading)
 
     def combine(self, parts: Sequence[xr.Dataset], reading: TextReading) -> xr.Dataset:
-        """Sums over shards: `positive` (language, layer, neuron) and `tokens` (language)."""
+        """Sums over shards: `positive` (language, block, layer, neuron) and `tokens` (language, block)."""
         return xr.concat(parts, dim="shard").sum("shard")
 
 
 class _FiringCounts:
     def __init__(self, anatomy: Anatomy, reading: TextReading):
-        shape = (len(reading.languages), anatomy.n_layers, anatomy.d_neurons)
-        self.reading = reading
-        self.positive = np.zeros(shape, dtype=np.int64)
-        self.tokens = np.zeros(len(reading.languages), dtype=np.int64)
+        self.groups = (len(reading.languages), BLOCKS)
+        # Consecutive windows share a block, so that documents stay together as far as they can.
+        order = np.concatenate([np.arange(n) / n for n in np.bincount(reading.language)])
+        self.group_of = reading.language * BLOCKS + (order * BLOCKS).astype(int)  # (window,)
+        cells = len(reading.languages) * BLOCKS
+        self.languages = reading.languages
+        self.positive = np.zeros((cells, anatomy.n_layers, anatomy.d_neurons), dtype=np.int64)
+        self.tokens = np.zeros(cells, dtype=np.int64)
 
     def see(self, site: Site, layer: int, tensor: Tensor, batch: Batch) -> None:
-        of = self.reading.language[[item.index for item in batch.items]]
+        of = self.group_of[[item.index for item in batch.items]]
         real = batch.real
         fired = ((tensor > 0) & real[..., None]).sum(1).cpu().numpy()  # (batch, neuron)
-        belongs = (of == np.arange(len(self.tokens))[:, None]).astype(np.int64)  # (language, batch)
+        belongs = (of == np.arange(len(self.tokens))[:, None]).astype(np.int64)  # (group, batch)
         self.positive[:, layer] += belongs @ fired
         if layer == 0:
             self.tokens += belongs @ real.sum(1).cpu().numpy()
 
     def result(self) -> xr.Dataset:
+        positive = self.positive.reshape(*self.groups, *self.positive.shape[1:])
         return xr.Dataset(
             {
-                "positive": (("language", "layer", "neuron"), self.positive),
-                "tokens": ("language", self.tokens),
+                "positive": (("language", "block", "layer", "neuron"), positive),
+                "tokens": (("language", "block"), self.tokens.reshape(self.groups)),
             },
-            coords={"language": list(self.reading.languages)},
+            coords={"language": list(self.languages)},
         )

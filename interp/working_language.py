@@ -113,9 +113,10 @@ class _Cells:
         self.top = {"": np.full(cells, OTHER, np.int8), "elsewhere_": np.full(cells, OTHER, np.int8)}
         self.top_token = np.zeros(cells, np.int32)
         self.share = {name: np.full((*cells, languages), np.nan, np.float32) for name in self.top}
-        self.mass = np.full((*cells, languages), np.nan, np.float32)
+        self.mass = {name: np.full((*cells, languages), np.nan, np.float32) for name in self.top}
         self.null_top = np.zeros((*cells, DRAWS, languages), bool)
         self.null_share = np.full((*cells, DRAWS, languages), np.nan, np.float32)
+        self.null_mass = np.full((*cells, DRAWS, languages), np.nan, np.float32)
 
     def see(self, site: Site, layer: int, tensor: Tensor, batch: Batch) -> None:
         import torch
@@ -145,19 +146,21 @@ class _Cells:
             self.top[name][layer, rows] = np.where(
                 np.isin(best, self.reading.sets[key]), which, self.top[name][layer, rows]
             )
-        self.share[name][layer, np.array(rows)[:, None], languages] = softmax(means, axis=-1)
+        where = (layer, np.array(rows)[:, None], languages)
+        normaliser = logits.logsumexp(-1).cpu().numpy()
+        sizes = np.array([len(self.reading.sets[key]) for key in keys])
+        self.share[name][where] = softmax(means, axis=-1)
+        self.mass[name][where] = np.exp(means - normaliser[:, None]) * sizes
         if name:
             return
         self.top_token[layer, rows] = best
-        normaliser = logits.logsumexp(-1).cpu().numpy()
-        sizes = np.array([len(self.reading.sets[key]) for key in keys])
-        self.mass[layer, np.array(rows)[:, None], languages] = np.exp(means - normaliser[:, None]) * sizes
         drawn = [self.nulls[key] for key in keys]  # each (draw, member)
         means = np.stack([self._strength(logits, tokens) for tokens in drawn], -1)  # (row, draw, language)
-        shares = softmax(means, axis=-1)
+        shares, masses = softmax(means, axis=-1), np.exp(means - normaliser[:, None, None]) * sizes
         for column, which in enumerate(languages):
             self.null_top[layer, rows, :, which] = (best[:, None, None] == drawn[column]).any(-1)
             self.null_share[layer, rows, :, which] = shares[..., column]
+            self.null_mass[layer, rows, :, which] = masses[..., column]
 
     @staticmethod
     def _strength(logits: Float[Tensor, "row vocab"], tokens: np.ndarray) -> np.ndarray:
@@ -169,19 +172,19 @@ class _Cells:
 
     def result(self) -> xr.Dataset:
         cell, by_language = ("layer", "prompt"), ("layer", "prompt", "language")
+        by_draw = ("layer", "prompt", "draw", "language")
         return xr.Dataset(
             {
-                "top": (cell, self.top[""]),
+                **{f"{name}top": (cell, values) for name, values in self.top.items()},
+                **{f"{name}share": (by_language, values) for name, values in self.share.items()},
+                **{f"{name}mass": (by_language, values) for name, values in self.mass.items()},
                 "top_token": (cell, self.top_token),
-                "share": (by_language, self.share[""]),
-                "mass": (by_language, self.mass),
-                "elsewhere_top": (cell, self.top["elsewhere_"]),
-                "elsewhere_share": (by_language, self.share["elsewhere_"]),
-                "null_top": (("layer", "prompt", "draw", "language"), self.null_top),
-                "null_share": (("layer", "prompt", "draw", "language"), self.null_share),
+                "null_top": (by_draw, self.null_top),
+                "null_share": (by_draw, self.null_share),
+                "null_mass": (by_draw, self.null_mass),
             },
             coords={
-                "layer": np.arange(1, self.mass.shape[0] + 1),
+                "layer": np.arange(1, self.top_token.shape[0] + 1),
                 "prompt": list(self.row),
                 "language": list(self.reading.languages),
             },

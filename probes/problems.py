@@ -6,8 +6,12 @@ of any kind are solved-or-not per problem and every analysis of them is the same
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from babelscope.core.errors import InputError
+from babelscope.core.files import digest
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,14 @@ class Problem:
 class ProblemSet(Protocol):
     """A named set of problems with its marking."""
 
-    name: str
-    problems: tuple[Problem, ...]
-    max_new_tokens: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def problems(self) -> tuple[Problem, ...]: ...
+
+    @property
+    def max_new_tokens(self) -> int: ...
 
     @property
     def key(self) -> str:
@@ -46,3 +55,31 @@ class ProblemSet(Protocol):
     def solved(self, problem: Problem, completion: str) -> bool:
         """Whether `completion` (cut at the first stop string) solves `problem`."""
         ...
+
+
+class JoinedProblems:
+    """Several problem sets, one per language, asked together.
+
+    Raises
+    ------
+    InputError
+        If two sets ask in the same language: marking would not know whose problem it has.
+    """
+
+    def __init__(self, sets: Sequence[ProblemSet]):
+        self._by_language: dict[str, ProblemSet] = {}
+        for asked in sets:
+            for language in {problem.language for problem in asked.problems}:
+                if language in self._by_language:
+                    raise InputError(
+                        f"{asked.name} and {self._by_language[language].name} both ask in {language}"
+                    )
+                self._by_language[language] = asked
+        self.name = "+".join(asked.name for asked in sets)
+        self.problems = tuple(problem for asked in sets for problem in asked.problems)
+        self.max_new_tokens = max(asked.max_new_tokens for asked in sets)
+        self.key = digest([asked.key for asked in sets])
+
+    def solved(self, problem: Problem, completion: str) -> bool:
+        """As the problem's own set marks it."""
+        return self._by_language[problem.language].solved(problem, completion)

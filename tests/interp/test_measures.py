@@ -48,8 +48,10 @@ def test_every_language_is_read_to_the_same_number_of_tokens(tokenizer):
     reading = TextStream(TEXTS, tokens=30, window=16).read(tokenizer)
     read = [sum(len(i.ids) for i in reading.items if reading.language[i.index] == k) for k in (0, 1)]
     assert read == [30, 30]
-    with pytest.raises(InputError, match="9999 held-out tokens per language are wanted"):
-        TextStream(TEXTS, tokens=9999).read(tokenizer)
+    most = TextStream(TEXTS, tokens=9999, window=16).read(tokenizer)
+    read = [sum(len(i.ids) for i in most.items if most.language[i.index] == k) for k in (0, 1)]
+    assert abs(read[0] - read[1]) <= 1  # a last token alone predicts nothing
+    assert min(read) > 30
 
 
 def test_bytes_are_those_of_the_predicted_tokens(tokenizer):
@@ -62,6 +64,7 @@ def test_bytes_are_those_of_the_predicted_tokens(tokenizer):
 
 def test_firing_counts_are_those_of_a_loop_over_unpadded_sequences(tiny, tokenizer):
     result, reading = measured(tiny, tokenizer, TransferringNeurons(TextStream(TEXTS, tokens=30, window=16)))
+    result = result.sum("block")
     expected = np.zeros(result["positive"].shape, dtype=np.int64)
     for layer, gate in enumerate(tiny.anatomy.gates):
         seen = []

@@ -1,0 +1,133 @@
+"""What to ask of a series: held-out text, identifier probes, problems; and the measures that ask it.
+
+A run made by this project says so itself, in `questions.toml` beside its checkpoints:
+
+    babel = { seed = 0, targets = ["php"] }      # the small Babel that generated its text
+    probes = ["probes/mine.toml"]                # identifier probes of one's own, beside the known ones
+
+Without that file the known identifier probes of pivot and target are asked. Held-out text is the run's
+`heldout/<language>.jsonl` unless other text is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from babelscope.checkpoints.series import Series
+from babelscope.core.config import Strict
+from babelscope.core.errors import InputError
+from babelscope.corpora.babel import BabelWorld
+from babelscope.corpora.sources import read_documents
+from babelscope.interp.generation import ProblemScores
+from babelscope.interp.loss import LanguageLoss
+from babelscope.interp.measure import Measure
+from babelscope.interp.neurons import TransferringNeurons
+from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
+from babelscope.interp.working_language import WorkingLanguage
+from babelscope.probes.identifiers import ProbeSet
+from babelscope.probes.library import known_probes, read_probes
+from babelscope.probes.problems import JoinedProblems, ProblemSet
+
+FILE = "questions.toml"
+TOKENS = 20_000  # of held-out text per language
+
+
+class BabelQuestions(Strict):
+    """The small Babel whose functions are asked for; `arm` and sizes as in `BabelWorld`."""
+
+    seed: int = 0
+    targets: tuple[str, ...] = Field(min_length=1)
+    arm: str = "babel"
+
+    @property
+    def world(self) -> BabelWorld:
+        return BabelWorld(self.seed, targets=self.targets, arm=self.arm)  # pyright: ignore[reportArgumentType]
+
+
+class QuestionsFile(Strict):
+    """`questions.toml`; paths are relative to it."""
+
+    babel: BabelQuestions | None = None
+    probes: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What a series is asked.
+
+    Attributes
+    ----------
+    texts
+        Held-out documents by language, pivot first.
+    probes
+        Of pivot and target.
+    problems
+        In pivot and target; None where there are none to solve.
+    """
+
+    texts: Mapping[str, list[str]]
+    probes: ProbeSet
+    problems: ProblemSet | None
+
+    @classmethod
+    def of(
+        cls, series: Series, *, texts: Mapping[str, Path] | None = None, file: Path | None = None
+    ) -> Questions:
+        """The questions of a series.
+
+        Parameters
+        ----------
+        series
+            With pivot and target.
+        texts
+            Held-out text by language, instead of the run's own.
+        file
+            A questions file, instead of the run's own.
+
+        Raises
+        ------
+        InputError
+            If pivot or target is not known, or a language has no text or no probes.
+        """
+        if series.pivot is None or series.target is None:
+            raise InputError(f"{series.directory} does not say its pivot and target; give --pivot and --target")
+        languages = (series.pivot, series.target)
+        own = series.directory / FILE
+        file = file or (own if own.exists() else None)
+        asked = QuestionsFile.from_toml(file) if file else QuestionsFile()
+        if asked.babel:
+            world = asked.babel.world
+            probes, problems = world.probes(series.target), JoinedProblems([world.problems(n) for n in languages])
+        else:
+            added = tuple(p for path in asked.probes for p in read_probes(file.parent / path).probes) if file else ()
+            probes, problems = ProbeSet((*known_probes(*languages).probes, *added)), None
+        return cls(
+            {language: _documents(series, language, texts or {}) for language in languages},
+            probes.of(*languages),
+            problems,
+        )
+
+    def measures(self, series: Series, *, tokens: int = TOKENS) -> list[Measure[Any]]:
+        """Every measure that these questions allow, on windows that fit the model's context."""
+        context = series.config.get("n_positions") or series.config.get("max_position_embeddings") or 512
+        text = TextStream(self.texts, tokens=tokens, window=min(512, context))
+        wanted: list[Measure[Any]] = [
+            LanguageLoss(text),
+            TransferringNeurons(text),
+            WorkingLanguage(PromptStream(self.probes, background=self.texts)),
+        ]
+        if self.problems is not None:
+            wanted.append(ProblemScores(ProblemStream(self.problems)))
+        return wanted
+
+
+def _documents(series: Series, language: str, texts: Mapping[str, Path]) -> list[str]:
+    path = texts.get(language, series.directory / "heldout" / f"{language}.jsonl")
+    if not path.exists():
+        raise InputError(f"no held-out text for {language!r} at {path}; give --text {language}=PATH")
+    return read_documents(path)

@@ -1,0 +1,294 @@
+"""Continuous piecewise-linear regression in the logit, and a calibrated test of one more break.
+
+    logit p(x) = b0 + b1·x + Σ_k d_k·max(x − τ_k, 0),   k = 1 … K,      solved ~ Binomial(total, p)
+
+Breaks τ are searched exhaustively over a grid; for given breaks the model is linear, so one Fisher-scoring
+step of every candidate, for every simulated curve at once, is a product of small matrices. Three things make
+the scores of a series other than independent binomials, and each has its place:
+
+- *problems are shared*: a problem solved now is likelier to be solved later. The correlation of outcomes over
+  problems, shrunk towards none (Ledoit & Wolf, J. Multivariate Anal. 88, 2004), couples the simulated counts;
+- *training noise*: a checkpoint is better or worse than its neighbours on all problems. Its variance in the
+  logit is the excess of the second differences (Gasser, Sroka & Jennen-Steinmetz, Biometrika 73, 1986);
+- *few counts*: half the mean leverage is added to successes and to failures (Firth, Biometrika 80, 1993), so
+  that checkpoints with none or all solved stay finite.
+
+Fits weight checkpoints as if independent (Liang & Zeger, Biometrika 73, 1986): weighting by an estimated
+correlation found no more true breaks in simulation, and more false ones. Where a break is absent it has no
+place, so twice the log likelihood ratio is not χ²; its distribution is simulated instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.special import expit, logit, ndtr
+from scipy.stats import binom, chi2
+
+GRID = 40  # places a break may be at: the cost is cubic in it, and no curve resolves more
+CHUNK = 512  # candidates handled at once: what stays in the processor's cache
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The likeliest curve with a given number of breaks."""
+
+    eta: Float[np.ndarray, " n"]  # logit at each checkpoint
+    breaks: Float[np.ndarray, " k"]  # on the x axis
+    weights: Float[np.ndarray, " n"]  # information of each checkpoint about its logit
+    deviance: float
+
+
+@dataclass(frozen=True)
+class BreakTest:
+    """One more break, or not: the gain in fit against its distribution when there is none."""
+
+    p: float
+    critical: float  # the gain that chance exceeds in one of twenty (at level 0.95) curves
+    null: Fit
+
+
+class SegmentedLogit:
+    """What fits to one series share, whatever its scores.
+
+    Parameters
+    ----------
+    x
+        Positions of the checkpoints (log10 of the step), ascending.
+    total
+        Problems asked at each checkpoint.
+    correlation
+        Between the outcomes at two checkpoints, over problems.
+    noise
+        Variance of the training noise, in the logit.
+    max_breaks
+        Most breaks to consider; fewer where a fit would leave no residual degree of freedom.
+    """
+
+    def __init__(
+        self,
+        x: Float[np.ndarray, " n"],
+        total: Int[np.ndarray, " n"],
+        *,
+        correlation: Float[np.ndarray, "n n"],
+        noise: float,
+        max_breaks: int,
+    ):
+        self.x, self.total, self.correlation, self.noise = x, total, correlation, noise
+        self.grid = _grid(x)
+        self.line = np.column_stack([np.ones_like(x), x])
+        self.hinges = np.maximum(x[:, None] - self.grid, 0)  # (n, grid)
+        self.candidates = {
+            k: found
+            for k in range(max_breaks + 1)
+            if 2 + 2 * k < len(x) and len(found := _candidates(x, self.grid, k))
+        }
+        self.max_breaks = max(self.candidates)
+
+    def fit(self, solved: Float[np.ndarray, " n"], breaks: int) -> Fit:
+        """Fisher scoring in which every step searches all candidates; the likeliest curve it meets."""
+        pseudo = (2 + breaks) / len(self.x)
+        share = (solved + pseudo / 2) / (self.total + pseudo)
+        start = (solved + 0.5) / (self.total + 1)
+        # Training noise of variance σ² makes N problems worth N / (1 + σ²·N·p(1 − p)).
+        worth = self.total / (1 + self.noise * self.total * start * (1 - start))
+        # Beyond this a checkpoint no longer differs from one with none or all solved.
+        bound = np.log(4 * self.total)
+        eta, met = logit(start), []
+        for _ in range(50):
+            responses = self._responses(eta, share[:, None])
+            weights = worth * expit(eta) * expit(-eta)
+            where = self._search(responses, weights, [breaks])[breaks][1]
+            new = self._curves(responses, weights, where)[:, 0].clip(-bound, bound)
+            mu = expit(new)
+            log_ratio = share * np.log(share / mu) + (1 - share) * np.log((1 - share) / (1 - mu))
+            met.append(Fit(new, self.grid[where[0]], worth * mu * (1 - mu), 2 * float(worth @ log_ratio)))
+            if np.abs(new - eta).max() < 1e-7:
+                break
+            eta = new
+        return min(met, key=lambda fit: fit.deviance)
+
+    def simulate(
+        self, eta: Float[np.ndarray, " n"], draws: int, rng: np.random.Generator
+    ) -> Float[np.ndarray, "n draws"]:
+        """Counts of series that follow `eta`, with training noise and the same problems at every step.
+
+        Margins are binomial and coupled by a Gaussian copula, so early zeros stay counts.
+        """
+        n = len(eta)
+        coupled = np.linalg.cholesky(self.correlation) @ rng.standard_normal((n, draws))
+        shift = np.sqrt(self.noise) * rng.standard_normal((n, draws))
+        return binom.ppf(ndtr(coupled), self.total[:, None], expit(eta[:, None] + shift))
+
+    def refit(
+        self, fit: Fit, counts: Float[np.ndarray, "n draws"]
+    ) -> tuple[Float[np.ndarray, "n draws"], Float[np.ndarray, "draws k"]]:
+        """Logit curves and breaks of simulated counts: one scoring step from `fit`, all candidates."""
+        responses, breaks = self._responses(fit.eta, counts / self.total[:, None]), len(fit.breaks)
+        where = self._search(responses, fit.weights, [breaks])[breaks][1]
+        return self._curves(responses, fit.weights, where), self.grid[where]
+
+    def test(
+        self,
+        solved: Float[np.ndarray, " n"],
+        breaks: int,
+        *,
+        level: float,
+        draws: int,
+        rng: np.random.Generator,
+    ) -> BreakTest:
+        """`breaks` breaks against one more, by parametric bootstrap of the gain in fit."""
+        null = self.fit(solved, breaks)
+        gain = self._gain(null, np.column_stack([solved, self.simulate(null.eta, draws, rng)]))
+        exceeded = (gain[1:] >= gain[0] * (1 - 1e-9)).sum()
+        return BreakTest((1 + exceeded) / (1 + draws), float(np.quantile(gain[1:], level)), null)
+
+    def power(
+        self,
+        eta: Float[np.ndarray, " n"],
+        breaks: int,
+        *,
+        critical: float,
+        draws: int,
+        rng: np.random.Generator,
+    ) -> float:
+        """How often series that follow `eta` would be found to have more than `breaks` breaks."""
+        null = self.fit(self.total * expit(eta), breaks)
+        return float((self._gain(null, self.simulate(eta, draws, rng)) > critical).mean())
+
+    def _gain(self, null: Fit, counts: Float[np.ndarray, "n draws"]) -> Float[np.ndarray, " draws"]:
+        k = len(null.breaks)
+        found = self._search(
+            self._responses(null.eta, counts / self.total[:, None]), null.weights, [k, k + 1]
+        )
+        return found[k][0] - found[k + 1][0]
+
+    @staticmethod
+    def _responses(
+        eta: Float[np.ndarray, " n"], share: Float[np.ndarray, "n draws"]
+    ) -> Float[np.ndarray, "n draws"]:
+        """Working responses: shares on the logit scale, linearised at `eta`."""
+        mu = expit(eta)[:, None]
+        return eta[:, None] + (share - mu) / (mu * (1 - mu))
+
+    def _search(
+        self, responses: Float[np.ndarray, "n draws"], weights: Float[np.ndarray, " n"], breaks: Sequence[int]
+    ) -> dict[int, tuple[Float[np.ndarray, " draws"], Int[np.ndarray, "draws k"]]]:
+        """For each number of breaks, the least weighted residual sum of squares and where on the grid."""
+        scale = np.sqrt(weights)[:, None]
+        q, _ = np.linalg.qr(self.line * scale)
+        hinges = self.hinges * scale
+        hinges = hinges - q @ (q.T @ hinges)
+        rest = responses * scale
+        rest = rest - q @ (q.T @ rest)
+        gram, cross, line = hinges.T @ hinges, hinges.T @ rest, (rest**2).sum(0)
+        gram[np.diag_indices_from(gram)] *= 1 + 1e-9  # neighbours on the grid can be nearly one
+        draws, found = np.arange(responses.shape[1]), {}
+        for k in breaks:
+            best = np.full(len(draws), -1.0)
+            where = np.zeros((len(draws), k), int)
+            for first in range(0, len(self.candidates[k]) if k else 0, CHUNK):
+                sets = self.candidates[k][first : first + CHUNK]  # (candidates, k)
+                root = np.linalg.inv(np.linalg.cholesky(gram[sets[:, :, None], sets[:, None, :]]))
+                explained = ((root @ cross[sets]) ** 2).sum(1)  # (candidates, draws)
+                top = explained.argmax(0)
+                better = explained[top, draws] > best
+                best = np.where(better, explained[top, draws], best)
+                where[better] = sets[top[better]]
+            found[k] = (line - best if k else line, where)
+        return found
+
+    def _curves(
+        self,
+        responses: Float[np.ndarray, "n draws"],
+        weights: Float[np.ndarray, " n"],
+        where: Int[np.ndarray, "draws k"],
+    ) -> Float[np.ndarray, "n draws"]:
+        """Weighted least-squares curves with the breaks of each draw."""
+        draws = len(where)
+        design = np.concatenate(
+            [np.broadcast_to(self.line, (draws, *self.line.shape)), self.hinges.T[where].transpose(0, 2, 1)],
+            axis=2,
+        )  # (draws, n, 2 + k)
+        scale = np.sqrt(weights)
+        coefficients = np.linalg.pinv(design * scale[:, None]) @ (responses.T * scale)[:, :, None]
+        return (design @ coefficients)[:, :, 0].T
+
+
+def shrunk_correlation(outcomes: Bool[np.ndarray, "problems n"]) -> Float[np.ndarray, "n n"]:
+    """Correlation between checkpoints over problems, shrunk towards none by Ledoit & Wolf's rule.
+
+    A checkpoint at which no or every problem is solved is uncorrelated with all others.
+    """
+    problems, n = outcomes.shape
+    centred = outcomes - outcomes.mean(0)
+    spread = centred.std(0)
+    standard = centred / np.where(spread > 0, spread, 1)
+    sample = standard.T @ standard / problems
+    np.fill_diagonal(sample, 1.0)
+    distance = ((sample - np.eye(n)) ** 2).sum()
+    error = (((standard**2).sum(1) ** 2).mean() - (sample**2).sum()) / problems
+    # Never quite nothing: checkpoints that agree on every problem would leave no way to simulate them.
+    shrinkage = min(max(error / distance, 1 / problems), 1.0) if distance > 0 else 1.0
+    return (1 - shrinkage) * sample + shrinkage * np.eye(n)
+
+
+def training_noise(
+    x: Float[np.ndarray, " n"],
+    solved: Float[np.ndarray, " n"],
+    total: Int[np.ndarray, " n"],
+    correlation: Float[np.ndarray, "n n"],
+) -> tuple[float, float]:
+    """Variance, in the logit, by which checkpoints differ from their neighbours beyond their problems.
+
+    Every checkpoint is compared with the line through its two neighbours. The weighted sum of squares of
+    these differences is about χ² with the degrees of freedom that its mean and variance imply
+    (Satterthwaite); the estimate makes the observed sum its median, since the usual choice, its mean, is
+    too low in most short series and lets their tests find too much.
+
+    Returns
+    -------
+    noise, sharing
+        The variance, and by what factor shared problems reduce those squares (1 where they reduce nothing).
+    """
+    share = (solved + 0.5) / (total + 1)
+    gaps = np.diff(x)
+    before = gaps[1:] / (gaps[1:] + gaps[:-1])
+    rows = np.arange(len(x) - 2)
+    differences = np.zeros((len(rows), len(x)))
+    differences[rows, rows], differences[rows, rows + 1], differences[rows, rows + 2] = -before, 1, before - 1
+    spread = 1 / np.sqrt(total * share * (1 - share))
+    by_problems = spread[:, None] * correlation * spread
+    precision = 1 / np.diag(differences @ by_problems @ differences.T)
+    form = differences.T @ (precision[:, None] * differences)
+    observed, expected = logit(share) @ form @ logit(share), np.trace(form @ by_problems)
+    per_noise = np.trace(form)
+    covariance = by_problems + max(0.0, (observed - expected) / per_noise) * np.eye(len(x))
+    freedom = np.trace(form @ covariance) ** 2 / np.trace(form @ covariance @ form @ covariance)
+    noise = max(0.0, (observed * freedom / chi2.median(freedom) - expected) / per_noise)
+    return float(noise), float(expected / np.trace(form @ np.diag(spread**2)))
+
+
+def _grid(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " grid"]:
+    """Inner checkpoints, with the middles between them where there are few, thinned where there are many."""
+    inner = np.sort(np.concatenate([x, (x[1:] + x[:-1]) / 2])) if 2 * len(x) <= GRID else x
+    inner = inner[(inner >= x[1]) & (inner <= x[-2])]
+    return inner[np.linspace(0, len(inner) - 1, min(GRID, len(inner))).round().astype(int)]
+
+
+def _candidates(
+    x: Float[np.ndarray, " n"], grid: Float[np.ndarray, " grid"], breaks: int
+) -> Int[np.ndarray, "candidates k"]:
+    """All sets of breaks whose every segment, ends included, has two checkpoints to tell its slope."""
+    sets = np.array(list(combinations(range(len(grid)), breaks)), int).reshape(
+        comb(len(grid), breaks), breaks
+    )
+    first, last = np.full((len(sets), 1), x[0]), np.full((len(sets), 1), x[-1])
+    ends = np.hstack([first, grid[sets], last])
+    inside = np.searchsorted(x, ends[:, 1:], "right") - np.searchsorted(x, ends[:, :-1], "left")
+    return sets[(inside >= 2).all(1)]

@@ -1,0 +1,63 @@
+"""What every command prints, and the options that several commands share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from babelscope.core.errors import InputError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]
+Device = Annotated[
+    str | None, typer.Option(help="Where models run, as torch names it; default: the first GPU, else the CPU.")
+]
+Pivot = Annotated[str | None, typer.Option(help="The language known first; default: what the run recorded.")]
+Target = Annotated[str | None, typer.Option(help="The language being learnt; default: what the run recorded.")]
+Text = Annotated[
+    list[str] | None,
+    typer.Option(metavar="LANGUAGE=PATH", help="Held-out text (.jsonl, .txt or a directory) instead of the run's."),
+]
+Questions = Annotated[
+    Path | None, typer.Option(help="A questions.toml (probes, problems) instead of the run's own.")
+]
+Tokens = Annotated[int, typer.Option(min=100, help="Held-out tokens to read per language and checkpoint.")]
+
+stdout = Console()
+
+
+def emit(document: Any) -> None:
+    """Print a JSON document."""
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def say(*lines: str) -> None:
+    """Print plain lines, wrapped nowhere, with no markup read into them."""
+    for line in lines:
+        stdout.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def show(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table; floats with three significant digits."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in rows[0] if rows else ():
+        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
+    for row in rows:
+        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
+    stdout.print(table)
+
+
+def pairs(given: list[str] | None, *, option: str) -> dict[str, str]:
+    """`["php=x"]` as `{"php": "x"}`; anything else is an `InputError` that quotes it."""
+    found = {}
+    for one in given or []:
+        name, equals, value = one.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"{option} {one!r}: write it as LANGUAGE=VALUE, for example php=...")
+        found[name] = value
+    return found
