@@ -11,23 +11,26 @@ A signal that a series lacks is left out with the reason; nothing stands in for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from babelscope.analyses import tables
 from babelscope.analyses.comparison import ArmComparison
-from babelscope.analyses.mix import Recommendation, recommend
+from babelscope.analyses.mix import Recommendation, TargetRun, mean_score, recommend
 from babelscope.analyses.proportion import LossProportion, WorkingLanguageProportion
-from babelscope.analyses.stages import ScoreCurve, StageDetector
+from babelscope.analyses.score_curve import ScoreCurve
+from babelscope.analyses.stages import StageDetector
 from babelscope.analyses.sweep import Results
 from babelscope.analyses.trend import LogLinear, disagreement
 from babelscope.checkpoints.series import Finding
 from babelscope.core.errors import InputError
 
+T = TypeVar("T")
 PIVOT_KNOWLEDGE = "pivot only"  # the group of problems that only the pivot's text answers
 
 
@@ -81,3 +84,189 @@ class Analysis:
     def with_comparison(self, comparison: ArmComparison) -> Analysis:
         """The same, with what the corrective runs showed."""
         return replace(self, comparison=comparison)
+
+    @property
+    def verdict(self) -> str:
+        """The conclusion in a few sentences."""
+        stages = [f"Stages by {signal}: {found.verdict_}" for signal, found in self.stages.items()]
+        mix = self.recommendation.verdict if self.recommendation else ""
+        arms = self.comparison.verdict_ if self.comparison else ""
+        return "\n".join(part for part in (*stages, self.working.verdict_, mix, arms) if part)
+
+    def to_document(self) -> dict[str, Any]:
+        """Everything, ready for JSON; what is not a number is null."""
+        frames = {
+            "history": self.history,
+            "scores": self.scores,
+            "losses": self.losses,
+            "neurons": self.neurons,
+            "working_language": self.working.table_,
+            "working_language_by_layer": self.working.layers_,
+            "proportion_by_loss": self.loss_proportion.to_frame() if self.loss_proportion else None,
+            "proportion_by_working_language": self.language_proportion.to_frame(),
+            "disagreement": self.disagreement,
+        }
+        if self.comparison:
+            frames["arms"] = self.comparison.scores_
+            frames["arm_differences"] = self.comparison.differences_
+            frames["arm_differences_by_group"] = self.comparison.groups_
+        return {
+            "format": 1,
+            "name": self.name,
+            "pivot": self.pivot,
+            "target": self.target,
+            "verdict": self.verdict,
+            "stages": {signal: found.to_document() for signal, found in self.stages.items()},
+            "recommendation": self.recommendation.model_dump(mode="json") if self.recommendation else None,
+            "comparison": self.comparison.verdict_ if self.comparison else None,
+            "tables": {name: _records(frame) for name, frame in frames.items() if frame is not None},
+            "findings": [asdict(finding) for finding in self.findings],
+            "notes": list(self.notes),
+        }
+
+
+def analyse(results: Results, *, available: Mapping[str, int] | None = None) -> Analysis:
+    """Draw every conclusion that the results bear.
+
+    Parameters
+    ----------
+    results
+        Of `sweep`, for a series with pivot and target.
+    available
+        Unique tokens of each language that exist; default: what the run recorded. Without it no mix is
+        recommended.
+
+    Raises
+    ------
+    InputError
+        If pivot or target is not known.
+    """
+    series = results.series
+    if series.pivot is None or series.target is None:
+        raise InputError(f"{series.directory} does not say its pivot and target; give both to Series.open")
+    notes: list[str] = []
+    working = tables.PivotShare(results, pivot=series.pivot, target=series.target)
+    language_proportion = WorkingLanguageProportion().fit(
+        working.steps_, working.estimate("soft"), draws=working.draws_["soft"]
+    )
+    loss_proportion = _or_note(lambda: _by_loss(results, working.target), "proportion by loss", notes)
+    lines = [
+        _or_note(lambda one=one: LogLinear().fit(one), f"log-linear fit by {name}", notes)
+        for name, one in (("loss", loss_proportion), ("working language", language_proportion))
+        if one is not None
+    ]
+    curves = _curves(results, series.pivot, series.target, notes)
+    stages = {
+        signal: StageDetector().fit(curve) for signal, curve in curves.items() if signal not in _INTERNAL
+    }
+    return Analysis(
+        name=series.directory.name,
+        pivot=series.pivot,
+        target=series.target,
+        findings=results.findings,
+        history=pd.DataFrame(series.history),
+        scores=tables.scores(results) if "problem_scores" in results else None,
+        losses=tables.losses(results),
+        neurons=tables.neurons(results),
+        working=working,
+        stages=stages,
+        loss_proportion=loss_proportion,
+        language_proportion=language_proportion,
+        disagreement=_disagreement(lines, series.steps),
+        recommendation=_recommend(results, curves, stages, loss_proportion, available, notes),
+        comparison=None,
+        notes=tuple(notes),
+    )
+
+
+def _by_loss(results: Results, target: str) -> LossProportion:
+    nll, tokens, _ = tables.document_losses(results["language_loss"], target)
+    steps = results["language_loss"]["step"].to_numpy()
+    warmup = results.series.warmup_steps
+    return LossProportion(warmup_steps=warmup).fit(steps, nll.T, tokens)
+
+
+MEAN = "mean of pivot and target"
+_INTERNAL = (MEAN,)  # fitted where Algorithm 1 needs it; not a signal of its own
+
+
+def _curves(results: Results, pivot: str, target: str, notes: list[str]) -> dict[str, ScoreCurve]:
+    """Solved problems per signal; those that cannot be fitted are noted."""
+    found: dict[str, ScoreCurve | None] = {}
+    if "problem_scores" in results:
+        data = results["problem_scores"]
+        groups = set(data["group"].to_numpy().tolist())
+
+        def of(language: str, group: str = "all") -> ScoreCurve:
+            steps, _, solved = tables.outcomes(data, language, group)
+            return ScoreCurve.from_outcomes(steps, solved)
+
+        found["score"] = _or_note(lambda: of(target), "stages by score", notes)
+        if PIVOT_KNOWLEDGE in groups:
+            found["pivot knowledge"] = _or_note(
+                lambda: of(target, PIVOT_KNOWLEDGE), "stages by pivot knowledge", notes
+            )
+        if found["score"] is not None:
+            found[MEAN] = mean_score(of(pivot), found["score"])
+    else:
+        notes.append(
+            "No problems were asked, so there is no score; stages are those of the identifier choice."
+        )
+    steps, chosen = tables.identifier_choice(results["working_language"], pivot=pivot, target=target)
+    found["identifier choice"] = _or_note(
+        lambda: ScoreCurve.from_outcomes(steps, chosen), "stages by identifier choice", notes
+    )
+    return {signal: curve for signal, curve in found.items() if curve is not None}
+
+
+def _recommend(
+    results: Results,
+    curves: Mapping[str, ScoreCurve],
+    stages: Mapping[str, StageDetector],
+    loss: LossProportion | None,
+    available: Mapping[str, int] | None,
+    notes: list[str],
+) -> Recommendation | None:
+    series = results.series
+    if not series.run:
+        notes.append("The run left no record; it is taken to continue from a model of the pivot.")
+    tokens = available or series.unique_tokens
+    pivot, target = str(series.pivot), str(series.target)
+    lacking = [name for name in (pivot, target) if name not in tokens]
+    if lacking:
+        notes.append(f"No mix: say how many tokens of {' and '.join(lacking)} exist.")
+        return None
+    if loss is None or not stages:
+        notes.append("No mix: Algorithm 1 needs the proportion by loss and a score with stages.")
+        return None
+    rising = next(signal for signal in ("pivot knowledge", "score", "identifier choice") if signal in stages)
+    run = TargetRun(
+        language=target,
+        loss=loss,
+        target_score=stages[rising],
+        mean_score=StageDetector().fit(curves[MEAN]) if MEAN in curves else stages[rising],
+        available_tokens=tokens[target],
+        continues_from_pivot=series.continues_from_pivot,
+        problem_set=f"{rising!r} (best checkpoint: {MEAN if MEAN in curves else rising}, all problems)",
+    )
+    return recommend([run], pivot=pivot, pivot_tokens=tokens[pivot])
+
+
+def _disagreement(lines: list[LogLinear | None], steps: list[int]) -> pd.DataFrame | None:
+    if len(lines) < 2 or lines[0] is None or lines[1] is None:
+        return None
+    return disagreement(lines[0], lines[1], np.array([step for step in steps if step > 0], float))
+
+
+def _or_note(make: Callable[[], T], what: str, notes: list[str]) -> T | None:
+    """What `make` gives, or None and the reason among the notes."""
+    try:
+        return make()
+    except InputError as error:
+        notes.append(f"No {what}: {error}.")
+        return None
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON has them: no NaN, no infinity."""
+    return json.loads(str(frame.to_json(orient="records", double_precision=12)))

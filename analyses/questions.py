@@ -22,7 +22,7 @@ from babelscope.checkpoints.series import Series
 from babelscope.core.config import Strict
 from babelscope.core.errors import InputError
 from babelscope.corpora.babel import BabelWorld
-from babelscope.corpora.sources import read_documents
+from babelscope.corpora.sources import read_collection
 from babelscope.interp.generation import ProblemScores
 from babelscope.interp.loss import LanguageLoss
 from babelscope.interp.measure import Measure
@@ -95,16 +95,25 @@ class Questions:
             If pivot or target is not known, or a language has no text or no probes.
         """
         if series.pivot is None or series.target is None:
-            raise InputError(f"{series.directory} does not say its pivot and target; give --pivot and --target")
+            raise InputError(
+                f"{series.directory} does not say its pivot and target; give --pivot and --target"
+            )
         languages = (series.pivot, series.target)
         own = series.directory / FILE
         file = file or (own if own.exists() else None)
         asked = QuestionsFile.from_toml(file) if file else QuestionsFile()
         if asked.babel:
             world = asked.babel.world
-            probes, problems = world.probes(series.target), JoinedProblems([world.problems(n) for n in languages])
+            probes, problems = (
+                world.probes(series.target),
+                JoinedProblems([world.problems(n) for n in languages]),
+            )
         else:
-            added = tuple(p for path in asked.probes for p in read_probes(file.parent / path).probes) if file else ()
+            added = (
+                tuple(p for path in asked.probes for p in read_probes(file.parent / path).probes)
+                if file
+                else ()
+            )
             probes, problems = ProbeSet((*known_probes(*languages).probes, *added)), None
         return cls(
             {language: _documents(series, language, texts or {}) for language in languages},
@@ -128,6 +137,6 @@ class Questions:
 
 def _documents(series: Series, language: str, texts: Mapping[str, Path]) -> list[str]:
     path = texts.get(language, series.directory / "heldout" / f"{language}.jsonl")
-    if not path.exists():
-        raise InputError(f"no held-out text for {language!r} at {path}; give --text {language}=PATH")
-    return read_documents(path)
+    if not path.is_file():
+        raise InputError(f"no held-out text for {language!r} at {path}; give --text {language}=FILE.jsonl")
+    return [document.text for document in read_collection(path)]

@@ -48,12 +48,12 @@ class ScoreCurve:
     def __post_init__(self):
         twice, times = np.unique(self.steps, return_counts=True)
         if (times > 1).any():
-            raise InputError(f"step {twice[times > 1][0]} is there more than once; give one score per step")
+            raise InputError(f"step {twice[times > 1][0]} is there more than once; give one score each")
         if (self.steps < 0).any():
             raise InputError(f"step {self.steps.min()} is negative; steps count from 0")
         if (positive := (self.steps > 0).sum()) < FEWEST_STEPS:
             raise InputError(
-                f"{positive} checkpoints after step 0, and stages take at least {FEWEST_STEPS}: score more"
+                f"{positive} checkpoints after step 0; stages take at least {FEWEST_STEPS}, so score more"
             )
         if (wrong := (self.solved < 0) | (self.solved > self.total) | (self.total < 1)).any():
             at = np.argmax(wrong)
@@ -63,9 +63,7 @@ class ScoreCurve:
             )
 
     @classmethod
-    def from_outcomes(
-        cls, steps: Int[np.ndarray, " n"], outcomes: Shaped[np.ndarray, "problems n"]
-    ) -> Self:
+    def from_outcomes(cls, steps: Int[np.ndarray, " n"], outcomes: Shaped[np.ndarray, "problems n"]) -> Self:
         """From per-problem outcomes, one column per step: True or 1 for solved."""
         steps, outcomes = _whole("steps", steps), np.asarray(outcomes)
         if outcomes.ndim != 2 or outcomes.shape[1] != len(steps) or not len(outcomes):
@@ -74,7 +72,9 @@ class ScoreCurve:
             )
         if not np.isin(outcomes, (0, 1)).all():
             strange = outcomes[~np.isin(outcomes, (0, 1))][0]
-            raise InputError(f"an outcome is {strange!r}; give True (or 1) for solved, False (or 0) otherwise")
+            raise InputError(
+                f"an outcome is {strange!r}; give True (or 1) for solved, False (or 0) otherwise"
+            )
         order, outcomes = np.argsort(steps), outcomes.astype(bool)
         solved, total = outcomes.sum(0), np.full(len(steps), len(outcomes))
         return cls(steps[order], solved[order], total, outcomes[:, order])
@@ -87,7 +87,9 @@ class ScoreCurve:
         steps, solved = _whole("steps", steps), _whole("solved", solved)
         total = _whole("total", total)
         if solved.shape != steps.shape or total.size not in (1, len(steps)):
-            raise InputError(f"{len(steps)} steps, {solved.size} solved, {total.size} totals; give one for each")
+            raise InputError(
+                f"{len(steps)} steps, {solved.size} solved, {total.size} totals; give one for each"
+            )
         order = np.argsort(steps)
         return cls(steps[order], solved[order], np.broadcast_to(total, steps.shape)[order])
 
@@ -126,13 +128,14 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _wide(table: pd.DataFrame, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Steps and the outcomes (problem × step) of a long table."""
-    asked = table.groupby(["step", "problem"]).size()
-    if (asked > 1).any():
-        step, problem = asked.idxmax()
-        raise InputError(f"{path}: problem {problem!r} is there {asked.max()} times at step {step}; give it once")
+    twice = table[table.duplicated(["step", "problem"])]
+    if len(twice):
+        problem, step = twice.iloc[0][["problem", "step"]]
+        raise InputError(f"{path}: problem {problem!r} is there more than once at step {step}; give it once")
     wide = table.pivot(index="problem", columns="step", values="passed")
-    if (missing := wide.isna()).any(axis=None):
-        problem, step = missing.stack().idxmax()
+    missing = np.argwhere(wide.isna().to_numpy())
+    if len(missing):
+        problem, step = wide.index[missing[0, 0]], wide.columns[missing[0, 1]]
         raise InputError(
             f"{path}: problem {problem!r} has no outcome at step {step}; ask the same problems at every step"
         )

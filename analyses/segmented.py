@@ -2,9 +2,9 @@
 
     logit p(x) = b0 + b1·x + Σ_k d_k·max(x − τ_k, 0),   k = 1 … K,      solved ~ Binomial(total, p)
 
-Breaks τ are searched exhaustively over a grid; for given breaks the model is linear, so one Fisher-scoring
-step of every candidate, for every simulated curve at once, is a product of small matrices. Three things make
-the scores of a series other than independent binomials, and each has its place:
+Breaks τ are searched exhaustively over the inner checkpoints; for given breaks the model is linear, so one
+Fisher-scoring step of every candidate, for every simulated curve at once, is a product of small matrices.
+Three things make the scores of a series other than independent binomials, and each has its place:
 
 - *problems are shared*: a problem solved now is likelier to be solved later. The correlation of outcomes over
   problems, shrunk towards none (Ledoit & Wolf, J. Multivariate Anal. 88, 2004), couples the simulated counts;
@@ -23,14 +23,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit, logit, ndtr
 from scipy.stats import binom, chi2
 
-GRID = 40  # places a break may be at: the cost is cubic in it, and no curve resolves more
+GRID = 40  # checkpoints a break may be at: the cost is cubic in them, and no curve resolves more
 CHUNK = 512  # candidates handled at once: what stays in the processor's cache
 
 
@@ -39,7 +38,7 @@ class Fit:
     """The likeliest curve with a given number of breaks."""
 
     eta: Float[np.ndarray, " n"]  # logit at each checkpoint
-    breaks: Float[np.ndarray, " k"]  # on the x axis
+    breaks: Int[np.ndarray, " k"]  # which checkpoints
     weights: Float[np.ndarray, " n"]  # information of each checkpoint about its logit
     deviance: float
 
@@ -49,7 +48,7 @@ class BreakTest:
     """One more break, or not: the gain in fit against its distribution when there is none."""
 
     p: float
-    critical: float  # the gain that chance exceeds in one of twenty (at level 0.95) curves
+    critical: float  # the gain that chance exceeds in one series of twenty, at level 0.95
     null: Fit
 
 
@@ -80,13 +79,14 @@ class SegmentedLogit:
         max_breaks: int,
     ):
         self.x, self.total, self.correlation, self.noise = x, total, correlation, noise
-        self.grid = _grid(x)
+        inner = np.arange(1, len(x) - 1)
+        self.grid = inner[np.linspace(0, len(inner) - 1, min(GRID, len(inner))).round().astype(int)]
         self.line = np.column_stack([np.ones_like(x), x])
-        self.hinges = np.maximum(x[:, None] - self.grid, 0)  # (n, grid)
+        self.hinges = np.maximum(x[:, None] - x[self.grid], 0)  # (n, grid)
         self.candidates = {
-            k: found
+            k: np.array(list(combinations(range(len(self.grid)), k)), int)  # (candidates, k)
             for k in range(max_breaks + 1)
-            if 2 + 2 * k < len(x) and len(found := _candidates(x, self.grid, k))
+            if 2 + 2 * k < len(x)
         }
         self.max_breaks = max(self.candidates)
 
@@ -94,12 +94,12 @@ class SegmentedLogit:
         """Fisher scoring in which every step searches all candidates; the likeliest curve it meets."""
         pseudo = (2 + breaks) / len(self.x)
         share = (solved + pseudo / 2) / (self.total + pseudo)
-        start = (solved + 0.5) / (self.total + 1)
+        start = expit(self._empirical(solved))
         # Training noise of variance σ² makes N problems worth N / (1 + σ²·N·p(1 − p)).
         worth = self.total / (1 + self.noise * self.total * start * (1 - start))
         # Beyond this a checkpoint no longer differs from one with none or all solved.
         bound = np.log(4 * self.total)
-        eta, met = logit(start), []
+        eta, met = self._empirical(solved), []
         for _ in range(50):
             responses = self._responses(eta, share[:, None])
             weights = worth * expit(eta) * expit(-eta)
@@ -107,7 +107,8 @@ class SegmentedLogit:
             new = self._curves(responses, weights, where)[:, 0].clip(-bound, bound)
             mu = expit(new)
             log_ratio = share * np.log(share / mu) + (1 - share) * np.log((1 - share) / (1 - mu))
-            met.append(Fit(new, self.grid[where[0]], worth * mu * (1 - mu), 2 * float(worth @ log_ratio)))
+            breaks_at, information = self.grid[where[0]], worth * mu * (1 - mu)
+            met.append(Fit(new, breaks_at, information, deviance=2 * float(worth @ log_ratio)))
             if np.abs(new - eta).max() < 1e-7:
                 break
             eta = new
@@ -127,9 +128,15 @@ class SegmentedLogit:
 
     def refit(
         self, fit: Fit, counts: Float[np.ndarray, "n draws"]
-    ) -> tuple[Float[np.ndarray, "n draws"], Float[np.ndarray, "draws k"]]:
-        """Logit curves and breaks of simulated counts: one scoring step from `fit`, all candidates."""
-        responses, breaks = self._responses(fit.eta, counts / self.total[:, None]), len(fit.breaks)
+    ) -> tuple[Float[np.ndarray, "n draws"], Int[np.ndarray, "draws k"]]:
+        """Logit curves and breaks of simulated counts: one scoring step from `fit`, over all candidates.
+
+        Responses are differences of empirical logits: linearised at a probability near 0, one lucky answer
+        would move the curve by far more than it moves the likeliest one.
+        """
+        expected = self.total * expit(fit.eta)
+        responses = (fit.eta - self._empirical(expected))[:, None] + self._empirical(counts.T).T
+        breaks = len(fit.breaks)
         where = self._search(responses, fit.weights, [breaks])[breaks][1]
         return self._curves(responses, fit.weights, where), self.grid[where]
 
@@ -146,7 +153,7 @@ class SegmentedLogit:
         null = self.fit(solved, breaks)
         gain = self._gain(null, np.column_stack([solved, self.simulate(null.eta, draws, rng)]))
         exceeded = (gain[1:] >= gain[0] * (1 - 1e-9)).sum()
-        return BreakTest((1 + exceeded) / (1 + draws), float(np.quantile(gain[1:], level)), null)
+        return BreakTest(float((1 + exceeded) / (1 + draws)), float(np.quantile(gain[1:], level)), null)
 
     def power(
         self,
@@ -167,6 +174,9 @@ class SegmentedLogit:
             self._responses(null.eta, counts / self.total[:, None]), null.weights, [k, k + 1]
         )
         return found[k][0] - found[k + 1][0]
+
+    def _empirical(self, counts: Float[np.ndarray, "*draws n"]) -> Float[np.ndarray, "*draws n"]:
+        return np.log((counts + 0.5) / (self.total - counts + 0.5))
 
     @staticmethod
     def _responses(
@@ -210,11 +220,8 @@ class SegmentedLogit:
         where: Int[np.ndarray, "draws k"],
     ) -> Float[np.ndarray, "n draws"]:
         """Weighted least-squares curves with the breaks of each draw."""
-        draws = len(where)
-        design = np.concatenate(
-            [np.broadcast_to(self.line, (draws, *self.line.shape)), self.hinges.T[where].transpose(0, 2, 1)],
-            axis=2,
-        )  # (draws, n, 2 + k)
+        line = np.broadcast_to(self.line, (len(where), *self.line.shape))
+        design = np.concatenate([line, self.hinges.T[where].transpose(0, 2, 1)], axis=2)  # (draws, n, 2 + k)
         scale = np.sqrt(weights)
         coefficients = np.linalg.pinv(design * scale[:, None]) @ (responses.T * scale)[:, :, None]
         return (design @ coefficients)[:, :, 0].T
@@ -272,23 +279,3 @@ def training_noise(
     freedom = np.trace(form @ covariance) ** 2 / np.trace(form @ covariance @ form @ covariance)
     noise = max(0.0, (observed * freedom / chi2.median(freedom) - expected) / per_noise)
     return float(noise), float(expected / np.trace(form @ np.diag(spread**2)))
-
-
-def _grid(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " grid"]:
-    """Inner checkpoints, with the middles between them where there are few, thinned where there are many."""
-    inner = np.sort(np.concatenate([x, (x[1:] + x[:-1]) / 2])) if 2 * len(x) <= GRID else x
-    inner = inner[(inner >= x[1]) & (inner <= x[-2])]
-    return inner[np.linspace(0, len(inner) - 1, min(GRID, len(inner))).round().astype(int)]
-
-
-def _candidates(
-    x: Float[np.ndarray, " n"], grid: Float[np.ndarray, " grid"], breaks: int
-) -> Int[np.ndarray, "candidates k"]:
-    """All sets of breaks whose every segment, ends included, has two checkpoints to tell its slope."""
-    sets = np.array(list(combinations(range(len(grid)), breaks)), int).reshape(
-        comb(len(grid), breaks), breaks
-    )
-    first, last = np.full((len(sets), 1), x[0]), np.full((len(sets), 1), x[-1])
-    ends = np.hstack([first, grid[sets], last])
-    inside = np.searchsorted(x, ends[:, 1:], "right") - np.searchsorted(x, ends[:, :-1], "left")
-    return sets[(inside >= 2).all(1)]

@@ -162,7 +162,7 @@ class Executor:
         for number, shard in enumerate(shards(reading.items, tokens=group[0].shard_tokens)):
             found = {m.name: self.store.load_part(keys[m.name], number) for m in group}
             todo = [m for m in group if found[m.name] is None]
-            computed = self._shard(anatomy, todo, reading, shard)
+            computed = self.compute(anatomy, todo, reading, shard)
             for measure in group:
                 part = found[measure.name]
                 if part is None:
@@ -174,9 +174,10 @@ class Executor:
             whole = measure.combine(parts[measure.name], reading)
             self.store.save(keys[measure.name], whole, about=about)
 
-    def _shard(
+    def compute(
         self, anatomy: Anatomy, measures: Sequence[Measure[Any]], reading: Reading, shard: Sequence[Item]
     ) -> dict[str, xr.Dataset]:
+        """Partial results of measures that read one stream, for these items; nothing is stored."""
         from babelscope.interp.observe import observe
 
         observing = [m for m in measures if isinstance(m, Observe)]

@@ -154,6 +154,18 @@ def _resample_within(chosen: Bool[np.ndarray, " cell"], rng: np.random.Generator
     return times
 
 
+def identifier_choice(
+    data: xr.Dataset, *, pivot: str, target: str
+) -> tuple[Int[np.ndarray, " step"], Bool[np.ndarray, "prompt step"]]:
+    """Whether the last layer prefers the target's identifier to the pivot's, prompt by prompt."""
+    share = data["share"].isel(layer=-1, prompt=np.flatnonzero(data["spoken"].to_numpy() == target))
+    names = data["language"].to_numpy().tolist()
+    own, other = (share.isel(language=names.index(name)) for name in (target, pivot))
+    known = np.flatnonzero((own + other).isel(step=0).notnull().to_numpy())
+    chosen = (own > other).isel(prompt=known).transpose("prompt", "step")
+    return data["step"].to_numpy(), chosen.to_numpy()
+
+
 class PivotShare:
     """The pivot's part in what layers decode to, where the target's identifier is due.
 
@@ -178,12 +190,16 @@ class PivotShare:
         step, layer, soft, pivot_cells, target_cells: every layer, the last included.
     intermediate_ : list of int
         Layers that count.
+    steps_ : (step,)
+    verdict_ : str
+        Whether, and when, the middle layers use the pivot's names, in one sentence.
     """
 
     def __init__(self, results: Results, *, pivot: str, target: str, seed: int = 0):
         data = results["working_language"]
         names = data["language"].to_numpy().tolist()
         self._p, self._t = names.index(pivot), names.index(target)
+        self.pivot, self.target = pivot, target
         spoken = data["spoken"].to_numpy() == target
         # A concept that the pivot does not name apart has no share of it.
         named = data["share"].isel(language=self._p, step=0, layer=0).notnull().to_numpy()
@@ -191,7 +207,7 @@ class PivotShare:
         data, null = data.isel(prompt=chosen), results.null("working_language").isel(prompt=chosen)
         self.intermediate_ = [int(layer) for layer in np.atleast_1d(data.attrs["intermediate"])]
         inner = data.sel(layer=self.intermediate_)
-        steps = data["step"].to_numpy()
+        self.steps_ = steps = data["step"].to_numpy()
 
         weights = resample(data.sizes["prompt"], clusters=data["concept"].to_numpy().tolist(), seed=seed)
         ones = np.ones((1, weights.shape[1]))
@@ -222,6 +238,26 @@ class PivotShare:
             rows.append(table)
         self.table_ = pd.concat(rows, ignore_index=True)
         self.layers_ = self._layers(data)
+        self.verdict_ = self._in_words()
+
+    def estimate(self, statistic: str) -> Float[np.ndarray, " step"]:
+        """One statistic at every step."""
+        return self.table_.loc[self.table_["statistic"] == statistic, "estimate"].to_numpy()
+
+    def _in_words(self) -> str:
+        table = self.table_.query("statistic == 'cells' and step > 0")
+        nulls = table[["elsewhere", "random_model", "random_sets_high"]].max(axis=1)
+        above = table.loc[table["outside_null"] & (table["estimate"] > nulls)]
+        layers = f"layers {self.intermediate_[0]}–{self.intermediate_[-1]}"
+        where = f"Where {self.target}'s identifiers are due, {layers}"
+        if above.empty:
+            return f"{where} do not decode to {self.pivot}'s more often than the nulls do, at any step."
+        peak = above.loc[above["estimate"].idxmax()]
+        return (
+            f"{where} decode to {self.pivot}'s outside all nulls at {len(above)} of "
+            f"{len(table)} trained checkpoints, most at step {peak['step']:.0f} "
+            f"({peak['estimate']:.0%} of the cells, {peak['low']:.0%} to {peak['high']:.0%})."
+        )
 
     def _cells(self, data: xr.Dataset, where: str) -> dict[str, Float[np.ndarray, "*draw prompt step"]]:
         """Per prompt and step, means over layers of what the statistics need."""

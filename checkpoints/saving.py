@@ -42,6 +42,7 @@ from babelscope.corpora.mixing import MixedRows
 
 MARKER = "babelscope.json"
 _STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth")
+_UNFINISHED = (".run.json.*.part", "data/.*.part", "heldout/.*.part")  # what `whole_file` leaves when killed
 
 OnCheckpoint = Callable[[PreTrainedModel, int], None]
 
@@ -93,6 +94,9 @@ class RunFolder:
     def tidy(self) -> None:
         """Remove what is partial, resume points but the newest, and outdated optimizer states."""
         shutil.rmtree(self.staging, ignore_errors=True)
+        for pattern in _UNFINISHED:
+            for file in self.root.glob(pattern):
+                file.unlink()
         complete = self.complete()
         whole = set(complete.values())
         newest = max(complete, default=0)

@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -113,15 +113,9 @@ class Series:
             )
         _same_model(usable)
         history, gaps = _history(usable)
-        run = read_json(directory / "run.json") if (directory / "run.json").exists() else {}
-        return cls(
-            directory,
-            tuple(usable),
-            tuple(findings + gaps),
-            history,
-            pivot or run.get("pivot"),
-            target or run.get("target"),
-        )
+        opened = cls(directory, tuple(usable), tuple(findings + gaps), history, pivot, target)
+        recorded = opened.run
+        return replace(opened, pivot=pivot or recorded.get("pivot"), target=target or recorded.get("target"))
 
     def __iter__(self) -> Iterator[Checkpoint]:
         return iter(self.checkpoints)
@@ -137,6 +131,28 @@ class Series:
     def state(self) -> Path:
         """Where this project keeps what it computes about the series."""
         return self.directory / ".babelscope"
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        """What this project recorded about the run; empty for any other."""
+        file = self.directory / "run.json"
+        return read_json(file) if file.exists() else {}
+
+    @property
+    def unique_tokens(self) -> dict[str, int]:
+        """Unique tokens of each language that the run could draw on, where it recorded them."""
+        return {name: source["unique_tokens"] for name, source in self.run.get("sources", {}).items()}
+
+    @property
+    def continues_from_pivot(self) -> bool:
+        """Whether the run started from given weights; of a run without a record, no more than assumed."""
+        return not self.run or self.run["recipe"]["model"]["start"] is not None
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps until the learning rate was highest; 0 where it was not logged."""
+        rates = [(e["learning_rate"], -e["step"]) for e in self.history if "learning_rate" in e]
+        return -max(rates)[1] if rates else 0
 
     @cached_property
     def fingerprints(self) -> Fingerprints:

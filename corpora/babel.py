@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -40,7 +40,7 @@ from babelscope.corpora.babel_expressions import (
     Variable,
     signature,
 )
-from babelscope.corpora.babel_languages import LANGUAGES, TOKEN, Syntax, tokens
+from babelscope.corpora.babel_languages import LANGUAGES, PIECE, Syntax, tokens
 from babelscope.corpora.babel_problems import BabelProblems
 from babelscope.probes.identifiers import Probe, ProbeSet
 
@@ -49,7 +49,7 @@ GROUPS = ("pivot only", "both", "target only")
 
 END, UNKNOWN = "<end>", "<unknown>"
 SNIPPETS = 4  # functions in one document
-MENTIONED = 6  # foreign tokens in one remark
+MENTIONED = 4  # foreign tokens in one mention, which half of the pivot's documents have
 HELDOUT_SHARE = 16  # one document in 16, by its hash, is never trained on
 
 
@@ -95,11 +95,8 @@ class BabelWorld:
         self.arm = arm
         self.languages = (self.pivot, *targets)
         sizes = dict(zip(GROUPS, (pivot_only, both, target_only), strict=True))
-        self.group = {
-            name: group
-            for (group, size), names in zip(sizes.items(), _split(_names(seed), sizes.values()), strict=True)
-            for name in names[:size]
-        }
+        names = _names(seed)
+        self.group = {name: group for group, size in sizes.items() for name in islice(names, size)}
         self.expression = dict(zip(self.group, _expressions(seed, len(self.group)), strict=True))
 
     # ---- text
@@ -122,13 +119,13 @@ class BabelWorld:
         syntax = self._syntax(language)
         rng = Random(f"{self.seed} {language} {seed}")  # noqa: S311 - text, not secrets
         taught = self._permuted if base and self.arm == "permuted base" else self.expression
-        known = [name for name in self.group if language in self._homes(name)]
+        known = self._known(language)
         while True:
             parts = [
                 syntax.write(name, taught[name], rng.choice(syntax.forms))
                 for name in rng.sample(known, SNIPPETS)
             ]
-            if language == self.pivot:
+            if language == self.pivot and rng.random() < 0.5:
                 parts.insert(rng.randrange(SNIPPETS + 1), self._mention(rng))
             yield "".join(parts)
 
@@ -139,8 +136,8 @@ class BabelWorld:
 
     @cached_property
     def _foreign(self) -> list[str]:
-        own = set(self._tokens_of(self.pivot))
-        return [t for t in self.vocabulary if t not in own and t not in (END, UNKNOWN)]
+        own = {END, UNKNOWN, *self._written(self.pivot), *self._known(self.pivot)}
+        return [token for token in self.vocabulary if token not in own]
 
     @cached_property
     def _permuted(self) -> dict[str, Expression]:
@@ -149,11 +146,14 @@ class BabelWorld:
         moved = dict(zip(names, names[1:] + names[:1], strict=True))
         return {name: self.expression[moved.get(name, name)] for name in self.group}
 
-    def _homes(self, function: str) -> tuple[str, ...]:
-        """Languages that a function is written in."""
-        if self.arm == "everything shared" or self.group[function] == "both":
-            return self.languages
-        return (self.pivot,) if self.group[function] == "pivot only" else self.languages[1:]
+    def _known(self, language: str) -> list[str]:
+        """Functions that the language's text writes."""
+        elsewhere = "target only" if language == self.pivot else "pivot only"
+        return [
+            name
+            for name, group in self.group.items()
+            if self.arm == "everything shared" or group != elsewhere
+        ]
 
     # ---- questions
 
@@ -196,18 +196,19 @@ class BabelWorld:
 
     @cached_property
     def vocabulary(self) -> list[str]:
-        """Every token there is, the two special ones first."""
-        parts = [_tokens for name in self.languages for _tokens in self._tokens_of(name)]
-        return list(dict.fromkeys([END, UNKNOWN, *parts]))
+        """Every token there is, the two special ones first; the same in every arm."""
+        written = [token for language in self.languages for token in self._written(language)]
+        return list(dict.fromkeys([END, UNKNOWN, *written, *self.group]))
 
-    def _tokens_of(self, language: str) -> list[str]:
-        """Whatever a language's text can hold, mentions aside; a target's names are the target's."""
+    def _written(self, language: str) -> list[str]:
+        """Whatever a language's own text holds besides the names of functions."""
         syntax = self._syntax(language)
-        sample = Binary("+", Call("length", Variable("a")), Call("length", Variable("b")))
-        known = [name for name in self.group if language in self._homes(name)]
-        texts = [syntax.write(known[0], sample, form) for form in syntax.forms]
+        sample = Binary("+", Variable("a"), Variable("b"))
+        texts = [syntax.write("", sample, form) for form in syntax.forms]
         quoted = ['print("")'] if language == self.pivot else []
-        return tokens(" ".join([*texts, *quoted, *OPERATORS, *VARIABLES, *syntax.words, *known]))
+        return tokens(
+            " ".join([*texts, *quoted, *OPERATORS, syntax.render(Call("length", sample)), *syntax.words])
+        )
 
     def write_tokenizer(self, directory: Path) -> None:
         """A word-level tokenizer that `AutoTokenizer.from_pretrained(directory)` loads.
@@ -219,7 +220,7 @@ class BabelWorld:
         tokenizer = Tokenizer(
             models.WordLevel({t: i for i, t in enumerate(self.vocabulary)}, unk_token=UNKNOWN)
         )
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(TOKEN), "removed", invert=True)  # pyright: ignore
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE), "removed", invert=True)  # pyright: ignore
         tokenizer.add_special_tokens([END, UNKNOWN])
         special = {"eos_token": END, "pad_token": END, "unk_token": UNKNOWN}
         with whole_file(directory / "tokenizer.json") as temporary:
@@ -257,7 +258,7 @@ def _held_out(text: str) -> bool:
     return crc32(text.encode()) % HELDOUT_SHARE == 0
 
 
-def _write_jsonl(path: Path, texts: Sequence[str] | Iterator[str]) -> None:
+def _write_jsonl(path: Path, texts: Iterable[str]) -> None:
     with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
 
@@ -274,12 +275,8 @@ def _names(seed: int) -> Iterator[str]:
             yield name
 
 
-def _split(names: Iterator[str], sizes) -> list[list[str]]:
-    return [list(islice(names, size)) for size in sizes]
-
-
 def _expressions(seed: int, n: int) -> list[Expression]:
-    """`n` expressions that pairwise differ in value, with built-ins and operators equally often."""
+    """`n` expressions that pairwise differ in value."""
     rng = Random(f"expressions {seed}")  # noqa: S311
     concepts = list(BUILTINS)
     everything: list[Expression] = [

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,15 +30,15 @@ from babelscope.corpora.babel_expressions import (
 )
 
 # One token: a line end, a word (racket and ocaml have marks inside theirs), a two-character mark, a mark.
-TOKEN = r"\n|[A-Za-z_]\w*(?:[-.]\w+)*\??|==|=>|->|//|[^\s\w]"
+PIECE = r"\n|[A-Za-z_]\w*(?:[-.]\w+)*\??|==|=>|->|//|[^\s\w]"
 
 
 def tokens(text: str) -> list[str]:
     """The tokens of `text`; spaces separate, and are none."""
-    return re.findall(TOKEN, text)
+    return re.findall(PIECE, text)
 
 
-class Malformed(ValueError):
+class MalformedError(ValueError):
     """A text is no expression of the language."""
 
 
@@ -94,13 +94,13 @@ class Syntax(ABC):
 
         Raises
         ------
-        Malformed
+        MalformedError
             If it is none.
         """
         reader = _Reader(tokens(text))
         expression = self._read(reader)
         if reader.peek():
-            raise Malformed(f"{reader.peek()!r} follows the expression")
+            raise MalformedError(f"{reader.peek()!r} follows the expression")
         return expression
 
     @abstractmethod
@@ -108,7 +108,7 @@ class Syntax(ABC):
 
     def _variable(self, name: str) -> Variable:
         if name not in VARIABLES:
-            raise Malformed(f"{name!r} is no variable")
+            raise MalformedError(f"{name!r} is no variable")
         return Variable(name)
 
 
@@ -143,7 +143,7 @@ class Infix(Syntax):
         )
 
     @staticmethod
-    def _chain(reader: _Reader, operators: tuple[str, ...], part) -> Expression:
+    def _chain(reader: _Reader, operators: tuple[str, ...], part: Callable[[], Expression]) -> Expression:
         expression = part()
         while reader.peek() in operators:
             expression = Binary(reader.take(), expression, part())
@@ -154,7 +154,7 @@ class Infix(Syntax):
             return self._atom(reader)
         concept = self.concepts[reader.take()]
         if not self.juxtaposed and reader.peek() != "(":
-            raise Malformed(f"a call needs '(', not {reader.peek()!r}")
+            raise MalformedError(f"a call needs '(', not {reader.peek()!r}")
         return Call(concept, self._atom(reader))
 
     def _atom(self, reader: _Reader) -> Expression:
@@ -191,7 +191,7 @@ class Prefix(Syntax):
         elif head in self.concepts:
             expression = Call(self.concepts[head], self._read(reader))
         else:
-            raise Malformed(f"{head!r} is neither an operator nor a built-in")
+            raise MalformedError(f"{head!r} is neither an operator nor a built-in")
         reader.take(")")
         return expression
 
@@ -210,7 +210,7 @@ class _Reader:
     def take(self, expected: str = "") -> str:
         found = self.peek()
         if not found or (expected and found != expected):
-            raise Malformed(f"{found!r} where {expected or 'more'} is due")
+            raise MalformedError(f"{found!r} where {expected or 'more'} is due")
         self._next += 1
         return found
 

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from babelscope.core.files import digest
 from babelscope.corpora.babel_expressions import Expression, signature
-from babelscope.corpora.babel_languages import Malformed, Syntax, tokens
+from babelscope.corpora.babel_languages import MalformedError, Syntax, tokens
 from babelscope.probes.problems import Problem
 
 
@@ -63,7 +63,7 @@ class BabelProblems:
         answer = answer[: len(answer) - len(closing)]
         try:
             return signature(self.syntax.parse(" ".join(answer))) == self._truth[problem.id]
-        except Malformed:
+        except MalformedError:
             return False
 
     @cached_property

@@ -148,7 +148,7 @@ class Source:
                     else:
                         yield Document(path.relative_to(root).as_posix(), text)
             else:
-                yield from _read_collection(root)
+                yield from read_collection(root)
 
 
 class _SmallestHashes:
@@ -199,7 +199,7 @@ def _read_source(path: Path) -> tuple[str, str | None]:
     return text, None
 
 
-def _read_collection(path: Path) -> Iterator[Document]:
+def read_collection(path: Path) -> Iterator[Document]:
     """Documents of one `.txt`, `.jsonl` or `.jsonl.gz` file."""
     try:
         # gzip.open does both names the same way; for plain files `open` is meant.

@@ -49,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        return _refused(f"the disk is full ({error.filename or 'no space left'}); free some and run this again")
+        return _refused(
+            f"the disk is full ({error.filename or 'no space left'}); free some and run this again"
+        )
     except (KeyboardInterrupt, click.Abort):
         console.print("interrupted; the same command continues where this one stopped", markup=False)
         return 130

@@ -12,16 +12,23 @@ from rich.table import Table
 
 from babelscope.core.errors import InputError
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]
 Device = Annotated[
-    str | None, typer.Option(help="Where models run, as torch names it; default: the first GPU, else the CPU.")
+    str | None,
+    typer.Option(help="Where models run, as torch names it; default: the first GPU, else the CPU."),
 ]
 Pivot = Annotated[str | None, typer.Option(help="The language known first; default: what the run recorded.")]
-Target = Annotated[str | None, typer.Option(help="The language being learnt; default: what the run recorded.")]
+Target = Annotated[
+    str | None, typer.Option(help="The language being learnt; default: what the run recorded.")
+]
 Text = Annotated[
     list[str] | None,
-    typer.Option(metavar="LANGUAGE=PATH", help="Held-out text (.jsonl, .txt or a directory) instead of the run's."),
+    typer.Option(
+        metavar="LANGUAGE=FILE", help="Held-out text (.jsonl, .jsonl.gz or .txt) instead of the run's."
+    ),
 ]
 Questions = Annotated[
     Path | None, typer.Option(help="A questions.toml (probes, problems) instead of the run's own.")

@@ -15,7 +15,9 @@ def command(
     mix: Annotated[
         Path | None, typer.Option(help="A mix.json whose weights and unique tokens replace the recipe's.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the run goes, instead of the recipe's output.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the run goes, instead of the recipe's output.")
+    ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:

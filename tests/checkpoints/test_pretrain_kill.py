@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ class Bomb:
 
     def half_written(self, save: Callable[..., None], position: int) -> Callable[..., None]:
         def saving(*arguments: Any, **options: Any) -> None:
-            path = options.get("filename", arguments[position] if len(arguments) > position else None)
+            path = options["filename"] if "filename" in options else arguments[position]
 
             def half() -> None:
                 self.armed = False
@@ -106,14 +107,16 @@ def run(folder: Path, name: str, at: int | None) -> int | None:
 
     import numpy as np
     import torch
+    from transformers import modeling_utils
+
     from babelscope.checkpoints import trainer
     from babelscope.checkpoints.pretrain import pretrain
     from babelscope.checkpoints.recipe import Recipe
-    from transformers import modeling_utils
 
     def noisy(model: Any, step: int) -> None:
         assert not model.training
-        torch.rand(step + 1), np.random.rand(step + 1), random.random()
+        draws = (torch.rand(step + 1), np.random.rand(step + 1), random.random())  # noqa: NPY002, S311
+        assert len(draws) == 3
         with (folder / f"{name}.calls").open("a") as calls:
             calls.write(f"{step}\n")
 
@@ -142,8 +145,8 @@ def run(folder: Path, name: str, at: int | None) -> int | None:
         pretrain(Recipe.from_toml(recipe_file), on_checkpoint=noisy)
         (folder / f"{name}.events").write_text(str(bomb.seen))
         os._exit(0)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    except BaseException:  # noqa: BLE001 - a forked child must not return into the parent's code
+        traceback.print_exc()
         os._exit(1)
 
 

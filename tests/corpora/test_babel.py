@@ -1,7 +1,6 @@
 """The small Babel holds what it promises: who knows what, what is seen, and what may be trained on."""
 
 import json
-from itertools import combinations
 
 import pytest
 
@@ -49,15 +48,18 @@ def test_the_base_never_sees_a_foreign_built_in_used(world):
 
 
 def test_mentions_are_in_no_order(world):
-    """After a foreign token, a mention goes on with almost any other: no syntax can be read off it."""
-    follows = {}
-    for text in world.documents("python", 4000):
+    """What follows a foreign token in a mention says nothing of its use: `$` comes first as often as last."""
+    before = after = 0
+    for text in world.documents("python", 6000):
         for line in text.splitlines():
-            if is_mention(world, line):
-                words = [token for token in tokens(line) if token in LANGUAGES["php"].words or token == "$"]
-                for one, other in combinations(set(words), 2):
-                    follows.setdefault(one, set()).add(other)
-    assert len(follows["$"] | {one for one, others in follows.items() if "$" in others}) >= len(BUILTINS) - 1
+            words = tokens(line)
+            if is_mention(world, line) and "$" in words:
+                found = [
+                    words.index(word) < words.index("$") for word in LANGUAGES["php"].words if word in words
+                ]
+                before, after = before + sum(found), after + len(found) - sum(found)
+    assert abs(before - after) < 4 * (before + after) ** 0.5
+    assert before + after > 30
 
 
 def test_built_ins_are_slot_equivalent_one_token_and_named_differently_everywhere():
@@ -89,6 +91,7 @@ def test_the_same_seed_gives_the_same_text_and_another_gives_another_world():
 def test_when_everything_is_shared_the_targets_write_every_function_the_pivot_writes():
     shared = BabelWorld(7, arm="everything shared")
     everything = set(shared.group)
+    assert shared.vocabulary == BabelWorld(7).vocabulary
     assert named(shared, shared.documents("php", 400)) == everything
     assert named(shared, shared.documents("python", 400)) == everything
 
@@ -129,7 +132,7 @@ def test_probes_end_before_the_identifier_and_go_on_as_natural_code(world):
 
 def test_every_concept_is_probed_often_enough_and_the_pivot_on_other_functions(world):
     probes = world.probes("php")
-    assert probes.languages == ("python", "php") or set(probes.languages) == {"python", "php"}
+    assert set(probes.languages) == {"python", "php"}
     for concept in BUILTINS:
         for language in probes.languages:
             assert sum((p.concept, p.language) == (concept, language) for p in probes.probes) >= 3

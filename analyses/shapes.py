@@ -1,0 +1,104 @@
+"""Names for score curves: from rises, falls and flat stretches to a shape, its stages and a sentence.
+
+"The Rise and Down of Babel Tower" (arXiv 2412.07298, section 3) names three stages by eye, on the score in
+the new language:
+
+    translation     fast rise to the peak
+    transition      decline
+    stabilization   flat, or a slow gain that stays below the peak
+
+Here a stretch rises or falls only if the interval of its change leaves out zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from babelscope.core.stats import Contrast
+
+BABEL = "translation-transition-stabilization"
+UNRESOLVED = "not resolvable"
+SHAPES = {
+    "0": "flat",
+    "+": "only rising",
+    "-": "only falling",
+    "+0": "rise-plateau",
+    "-0": "fall-plateau",
+    "0-": "plateau-fall",
+    "+-": "rise-fall",
+    "-+": "fall-rise",
+    "+-0": BABEL,
+    "+-+-": "two peaks",
+}
+BEST_AT_THE_END = "best at the end"
+NOUNS = {"+": "rise", "-": "fall", "0": "flat"}
+STAGES = {"+": "rising", "-": "falling", "0": "flat"}
+VERBS = {"+": "rises", "-": "falls", "0": "does not resolvably change"}
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of the run with one trend: steps `start` to `end`, over which the score changes by `change`."""
+
+    start: int
+    end: int
+    change: Contrast
+
+    @property
+    def sign(self) -> str:
+        """ "+" or "-" where the change is resolved, "0" where it is not."""
+        if not self.change.resolved:
+            return "0"
+        return "+" if self.change.estimate > 0 else "-"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named stretch of the run."""
+
+    name: str
+    start_step: int
+    end_step: int
+
+
+def name_shape(stretches: Sequence[Stretch], *, fall: Contrast, best_step: int) -> tuple[str, list[Stage]]:
+    """Shape and stages of stretches whose neighbours differ in sign.
+
+    `fall` is the fitted peak minus the fitted end: after a second rise it tells stabilization, which stays
+    below the peak, from a curve that is best at the end.
+    """
+    pattern = "".join(stretch.sign for stretch in stretches)
+    # A flat start before a rise says only that learning came late.
+    trend = pattern.removeprefix("0") if pattern.startswith("0+") else pattern
+    if trend == "+-+" and fall.resolved:
+        shape = BABEL
+    elif len(trend) > 1 and trend[-1] == "+" and best_step == stretches[-1].end:
+        shape = BEST_AT_THE_END
+    else:
+        shape = SHAPES.get(trend, "-".join(NOUNS[sign] for sign in trend))
+    named = iter(("translation", "transition", "stabilization") if shape in (BABEL, SHAPES["+-"]) else ())
+    first = len(pattern) - len(trend)
+    return shape, [
+        Stage(
+            next(named, STAGES[stretch.sign]) if number >= first else STAGES[stretch.sign],
+            stretch.start,
+            stretch.end,
+        )
+        for number, stretch in enumerate(stretches)
+    ]
+
+
+def in_words(stretches: Sequence[Stretch]) -> str:
+    """The stretches as a clause: "the score rises until step 300 (+9.0 points, +7.1 to +11.2), then …"."""
+    *first, last = [f"{VERBS[stretch.sign]} {{}} ({_points(stretch.change)})" for stretch in stretches]
+    parts = [
+        part.format(f"until step {stretch.end:,}") for part, stretch in zip(first, stretches, strict=False)
+    ]
+    return "the score " + ", then ".join(
+        [*parts, last.format("to the end" if first else "over the whole run")]
+    )
+
+
+def _points(change: Contrast) -> str:
+    return f"{100 * change.estimate:+.1f} points, {100 * change.low:+.1f} to {100 * change.high:+.1f}"

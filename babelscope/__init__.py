@@ -1,0 +1,73 @@
+"""babelscope: which language a multilingual code model thinks in, and how much of each to train it on.
+
+from babelscope import Series, sweep, Questions, analyse, report
+
+series = Series.open("runs/php", pivot="python", target="php")
+questions = Questions.of(series)
+results = sweep(series, questions.measures(series))     # computed once, then read
+analysis = analyse(results, questions)
+report(analysis, "report.html")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from babelscope.analyses.analysis import Analysis, analyse
+    from babelscope.analyses.export import export
+    from babelscope.analyses.mix import recommend
+    from babelscope.analyses.questions import Questions
+    from babelscope.analyses.report import report
+    from babelscope.analyses.stages import ScoreCurve, StageDetector
+    from babelscope.analyses.sweep import Results, sweep
+    from babelscope.checkpoints.pretrain import pretrain
+    from babelscope.checkpoints.recipe import Recipe
+    from babelscope.checkpoints.series import Series
+    from babelscope.core.errors import InputError
+    from babelscope.corpora.babel import BabelWorld
+    from babelscope.corpora.mix import Mix
+    from babelscope.interp.generation import ProblemScores
+    from babelscope.interp.loss import LanguageLoss
+    from babelscope.interp.neurons import TransferringNeurons
+    from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
+    from babelscope.interp.working_language import WorkingLanguage
+
+# Found when asked for: importing the package costs nothing, and reading stored results needs no torch.
+_HOMES = {
+    "Analysis": "analyses.analysis",
+    "analyse": "analyses.analysis",
+    "export": "analyses.export",
+    "recommend": "analyses.mix",
+    "Questions": "analyses.questions",
+    "report": "analyses.report",
+    "ScoreCurve": "analyses.score_curve",
+    "StageDetector": "analyses.stages",
+    "Results": "analyses.sweep",
+    "sweep": "analyses.sweep",
+    "pretrain": "checkpoints.pretrain",
+    "Recipe": "checkpoints.recipe",
+    "Series": "checkpoints.series",
+    "InputError": "core.errors",
+    "BabelWorld": "corpora.babel",
+    "Mix": "corpora.mix",
+    "ProblemScores": "interp.generation",
+    "LanguageLoss": "interp.loss",
+    "TransferringNeurons": "interp.neurons",
+    "ProblemStream": "interp.streams",
+    "PromptStream": "interp.streams",
+    "TextStream": "interp.streams",
+    "WorkingLanguage": "interp.working_language",
+}
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'babelscope' has no attribute {name!r}")
+    return getattr(import_module(f"babelscope.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,59 @@
+"""`babelscope mix DIR`: how much of each language to train on, or why that cannot be said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from babelscope.cli.output import Device, Json, Pivot, Questions, Target, Text, Tokens, emit, say
+from babelscope.cli.reading import read_directory
+
+
+def command(
+    directory: Annotated[
+        Path, typer.Argument(help="A series that continues a model of the pivot on the target.")
+    ],
+    available: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LANGUAGE=TOKENS",
+            help="Unique tokens that exist, of pivot and target, e.g. python=11e9; default: what the run recorded.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the mix goes.")] = Path("mix.json"),
+    pivot: Pivot = None,
+    target: Target = None,
+    text: Text = None,
+    questions: Questions = None,
+    tokens: Tokens = 20_000,
+    device: Device = None,
+    as_json: Json = False,
+) -> int:
+    """Recommend a mix by Algorithm 1, or refuse in words; exit code 1 when refused."""
+    reading = read_directory(
+        directory,
+        pivot=pivot,
+        target=target,
+        text=text,
+        questions=questions,
+        available=available,
+        tokens=tokens,
+    )
+    analysis = reading.analyse(device=device)
+    found = analysis.recommendation
+    if found is not None and found.mix is not None:
+        found.mix.save(out)
+    if as_json:
+        emit(
+            {
+                "recommendation": found.model_dump(mode="json") if found else None,
+                "notes": list(analysis.notes),
+            }
+        )
+    else:
+        say(*([found.verdict] if found else analysis.notes))
+        if found is not None and found.mix is not None:
+            say(f"mix: {out}", f"next: babelscope pretrain RECIPE --mix {out}")
+    return 0 if found is not None and found.mix is not None else 1

@@ -1,0 +1,81 @@
+"""What `analyze`, `stages`, `mix` and `demo` have in common: a directory, its questions, its analysis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from babelscope.analyses.questions import Questions
+from babelscope.checkpoints.series import Series
+from babelscope.cli.output import pairs
+from babelscope.core.errors import InputError
+from babelscope.core.files import write_json
+
+if TYPE_CHECKING:
+    from babelscope.analyses.analysis import Analysis
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A series and what it is asked."""
+
+    series: Series
+    questions: Questions
+    available: dict[str, int] | None
+    tokens: int
+
+    def plan(self, *, device: str | None) -> dict[str, Any]:
+        """What `analyse` would cost."""
+        from babelscope.analyses.planning import plan
+
+        return plan(self.series, self.questions.measures(self.series, tokens=self.tokens), device=device)
+
+    def analyse(self, *, device: str | None = None) -> Analysis:
+        """Sweep and conclude."""
+        from babelscope.analyses.analysis import analyse
+        from babelscope.analyses.sweep import sweep
+
+        measures = self.questions.measures(self.series, tokens=self.tokens)
+        return analyse(sweep(self.series, measures, device=device), available=self.available)
+
+
+def read_directory(
+    directory: Path,
+    *,
+    pivot: str | None = None,
+    target: str | None = None,
+    text: list[str] | None = None,
+    questions: Path | None = None,
+    available: list[str] | None = None,
+    tokens: int = 20_000,
+) -> Reading:
+    """Open a series and find its questions, refusing what cannot work before anything is computed."""
+    counts = {name: _count(name, value) for name, value in pairs(available, option="--available").items()}
+    series = Series.open(directory, pivot=pivot, target=target)
+    texts = {name: Path(path) for name, path in pairs(text, option="--text").items()}
+    asked = Questions.of(series, texts=texts, file=questions)
+    return Reading(series, asked, counts or None, tokens)
+
+
+def write_analysis(analysis: Analysis, out: Path) -> dict[str, Path]:
+    """`report.html`, `analysis.json` and, where there is one, `mix.json`."""
+    from babelscope.analyses.report import report
+
+    written = {"analysis": out / "analysis.json", "report": out / "report.html"}
+    write_json(written["analysis"], analysis.to_document())
+    report(analysis, written["report"])
+    if analysis.recommendation and analysis.recommendation.mix:
+        written["mix"] = out / "mix.json"
+        analysis.recommendation.mix.save(written["mix"])
+    return written
+
+
+def _count(name: str, value: str) -> int:
+    try:
+        count = int(float(value))
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise InputError(f"--available {name}={value}: give a number of tokens, for example {name}=23e9")
+    return count

@@ -1,0 +1,124 @@
+"""Identifier probes of real languages, as data: one TOML file per language in `data/`.
+
+    language = "php"
+
+    [[concepts]]
+    name = "length"           # aligns languages: the same slot in the code
+    identifier = "count"      # this language's word for it
+    prompts = [["<?php\n$n = ", "($rows);\n"]]    # text before the identifier, text after it
+
+A new language is a new file; users' own files have the same format.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from babelscope.core.config import Strict
+from babelscope.core.errors import InputError
+from babelscope.probes.identifiers import Probe, ProbeSet
+
+_DATA = Path(__file__).parent / "data"
+
+_Text = Annotated[str, Field(min_length=1)]
+_Word = Annotated[str, Field(pattern=r"^\S+$")]
+
+
+class _Concept(Strict):
+    name: _Text
+    identifier: _Word
+    prompts: Annotated[tuple[tuple[_Text, str], ...], Field(min_length=1)]
+
+
+class _Probes(Strict):
+    language: _Text
+    concepts: Annotated[tuple[_Concept, ...], Field(min_length=1)]
+
+
+def probed_languages() -> dict[str, Path]:
+    """The languages that come with probes, and their files."""
+    return {path.stem: path for path in sorted(_DATA.glob("*.toml"))}
+
+
+def read_probes(path: Path) -> tuple[Probe, ...]:
+    """The probes of one language's file, in its order.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, holds an unknown key or an empty text, names a concept twice, or gives
+        a prompt twice: one place in a text asks for one name.
+    """
+    file = _Probes.from_toml(path)
+    for name, times in Counter(concept.name for concept in file.concepts).items():
+        if times > 1:
+            raise InputError(f"{path}: concept {name!r} is given {times} times; join them or rename one")
+    asked: dict[str, str] = {}
+    for concept in file.concepts:
+        for prompt, _ in concept.prompts:
+            if prompt in asked:
+                raise InputError(
+                    f"{path}: prompt {prompt!r} is given twice, for {asked[prompt]!r} and for"
+                    f" {concept.name!r}; remove or extend one"
+                )
+            asked[prompt] = concept.name
+    return tuple(
+        Probe(concept.name, file.language, prompt, concept.identifier, rest)
+        for concept in file.concepts
+        for prompt, rest in concept.prompts
+    )
+
+
+def shared_probes(probes: Iterable[Probe]) -> ProbeSet:
+    """Those of `probes` whose concept has different identifiers in at least two of their languages.
+
+    Raises
+    ------
+    InputError
+        If a language is left without any, since it would vanish from every result.
+    """
+    probes = tuple(probes)
+    spoken: dict[str, dict[str, set[str]]] = {}
+    for probe in probes:
+        spoken.setdefault(probe.concept, {}).setdefault(probe.language, set()).add(probe.identifier)
+    telling = {
+        concept
+        for concept, names in spoken.items()
+        if len({frozenset(spellings) for spellings in names.values()}) > 1
+    }
+    kept = tuple(probe for probe in probes if probe.concept in telling)
+    languages = dict.fromkeys(probe.language for probe in probes)
+    lost = [language for language in languages if language not in {probe.language for probe in kept}]
+    if lost or not kept:
+        raise InputError(
+            f"no probes tell {', '.join(lost) or 'languages'} from another language of {list(languages)};"
+            " two languages must share a concept and name it differently"
+        )
+    return ProbeSet(kept)
+
+
+def known_probes(*languages: str) -> ProbeSet:
+    """The probes that come with `languages`, as far as at least two of them share the concept.
+
+    Raises
+    ------
+    InputError
+        If fewer than two different languages are given, or one comes without probes.
+    """
+    files = probed_languages()
+    missing = [language for language in languages if language not in files]
+    if missing:
+        raise InputError(
+            f"no probes come with {', '.join(map(repr, missing))}; they come with {', '.join(files)}."
+            " Write a file of your own and join it with `read_probes` and `shared_probes`"
+        )
+    if len(set(languages)) < 2:
+        raise InputError(f"probes compare at least two languages; given: {list(languages)}")
+    return shared_probes(
+        probe for language in dict.fromkeys(languages) for probe in read_probes(files[language])
+    )
