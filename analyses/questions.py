@@ -30,7 +30,7 @@ from babelscope.interp.neurons import TransferringNeurons
 from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
 from babelscope.interp.working_language import WorkingLanguage
 from babelscope.probes.identifiers import ProbeSet
-from babelscope.probes.library import known_probes, read_probes
+from babelscope.probes.library import probed_languages, read_probes, shared_probes
 from babelscope.probes.problems import JoinedProblems, ProblemSet
 
 FILE = "questions.toml"
@@ -102,19 +102,13 @@ class Questions:
         own = series.directory / FILE
         file = file or (own if own.exists() else None)
         asked = QuestionsFile.from_toml(file) if file else QuestionsFile()
+        problems = None
         if asked.babel:
             world = asked.babel.world
-            probes, problems = (
-                world.probes(series.target),
-                JoinedProblems([world.problems(n) for n in languages]),
-            )
+            probes = world.probes(series.target)
+            problems = JoinedProblems([world.problems(language) for language in languages])
         else:
-            added = (
-                tuple(p for path in asked.probes for p in read_probes(file.parent / path).probes)
-                if file
-                else ()
-            )
-            probes, problems = ProbeSet((*known_probes(*languages).probes, *added)), None
+            probes = _probes(languages, [file.parent / path for path in asked.probes] if file else [])
         return cls(
             {language: _documents(series, language, texts or {}) for language in languages},
             probes.of(*languages),
@@ -133,6 +127,20 @@ class Questions:
         if self.problems is not None:
             wanted.append(ProblemScores(ProblemStream(self.problems)))
         return wanted
+
+
+def _probes(languages: tuple[str, str], own: list[Path]) -> ProbeSet:
+    """The known probes of both languages and the user's own."""
+    known = probed_languages()
+    files = [*(known[language] for language in languages if language in known), *own]
+    found = [probe for path in files for probe in read_probes(path)]
+    missing = [language for language in languages if language not in {probe.language for probe in found}]
+    if missing:
+        raise InputError(
+            f"there are no identifier probes for {missing}; they come with {', '.join(known)}. "
+            f"Write a file of them and name it in {FILE}: probes = [...]"
+        )
+    return shared_probes(found)
 
 
 def _documents(series: Series, language: str, texts: Mapping[str, Path]) -> list[str]:

@@ -225,6 +225,9 @@ def _up_to_identifier(tokenizer: Any, probe: Probe) -> tuple[np.ndarray, str]:
                 return np.array(
                     []
                 ), f"the token {text[begin:end]!r} holds more than the identifier's beginning"
+            if 2 * (end - start) < len(probe.identifier):
+                # A column such as " e" for "echo" would count every word with that beginning.
+                return np.array([]), f"the token {text[begin:end]!r} is less than half of the identifier"
             if position == 0:
                 return np.array([]), "the identifier is the first token; a prompt must come before it"
             return np.array(coded["input_ids"][: position + 1], dtype=np.int64), ""

@@ -1,4 +1,4 @@
-"""Identifier probes of real languages, as data: one TOML file per language in `data/`.
+r"""Identifier probes of real languages, as data: one TOML file per language in `data/`.
 
     language = "php"
 

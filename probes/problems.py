@@ -36,21 +36,18 @@ class Problem:
 
 
 class ProblemSet(Protocol):
-    """A named set of problems with its marking."""
+    """A named set of problems with its marking.
 
-    @property
-    def name(self) -> str: ...
+    Attributes
+    ----------
+    key
+        Hash of problems and marking; part of the key under which results are stored.
+    """
 
-    @property
-    def problems(self) -> tuple[Problem, ...]: ...
-
-    @property
-    def max_new_tokens(self) -> int: ...
-
-    @property
-    def key(self) -> str:
-        """Hash of problems and marking; part of the key under which results are stored."""
-        ...
+    name: str
+    problems: tuple[Problem, ...]
+    max_new_tokens: int
+    key: str
 
     def solved(self, problem: Problem, completion: str) -> bool:
         """Whether `completion` (cut at the first stop string) solves `problem`."""

@@ -15,7 +15,7 @@ from babelscope.cli.output import Json, emit, say, show
 def command(
     directory: Annotated[Path, typer.Argument(help="Holds checkpoint-N folders.")], as_json: Json = False
 ) -> int:
-    """Show a series' checkpoints, history and findings. Reads headers only; exit code 1 if anything is wrong."""
+    """Show a series' checkpoints, history and findings, from headers alone; exit code 1 with findings."""
     series = Series.open(directory)
     document = {
         "directory": str(directory),
@@ -42,5 +42,5 @@ def command(
         languages = f"pivot {series.pivot or 'not recorded'}, target {series.target or 'not recorded'}"
         show(f"{directory}: {document['architecture']}, {len(series)} checkpoints, {languages}", rows)
         say(f"history: {', '.join(document['history']) or 'none'}")
-        say(*(f"! {f.kind}: {f.detail}" for f in series.findings) or ["no findings"])
+        say(*([f"! {f.kind}: {f.detail}" for f in series.findings] or ["no findings"]))
     return 1 if series.findings else 0

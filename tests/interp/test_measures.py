@@ -131,8 +131,8 @@ def test_identifiers_that_begin_alike_are_dropped_with_the_reason(tokenizer):
     alike = ProbeSet(
         (
             *PROBES.probes,
-            Probe("text", "python", "a = ", "zstr", "(x)"),
-            Probe("text", "php", "a = ", "zstrval", "(x)"),
+            Probe("text", "python", "a = ", "count", "(x)"),
+            Probe("text", "php", "a = ", "countable", "(x)"),
         )
     )
     reading = PromptStream(alike, background=TEXTS).read(tokenizer)
@@ -140,9 +140,22 @@ def test_identifiers_that_begin_alike_are_dropped_with_the_reason(tokenizer):
     assert any("begin another language's identifier too" in reason for reason in reading.dropped)
 
 
+def test_a_first_token_that_is_a_mere_fragment_is_dropped_with_the_reason(tokenizer):
+    long = ProbeSet(
+        (
+            *PROBES.probes,
+            Probe("last", "php", "a = ", "zebra", ";"),
+            Probe("last", "python", "a = ", "len", ";"),
+        )
+    )
+    reading = PromptStream(long, background=TEXTS).read(tokenizer)
+    assert "last" not in reading.concepts
+    assert any("' z' is less than half of the identifier" in reason for reason in reading.dropped)
+
+
 def test_a_tokenizer_without_usable_identifiers_is_refused(tokenizer):
     alike = ProbeSet(
-        (Probe("text", "python", "a = ", "zstr", "(x)"), Probe("text", "php", "a = ", "zstrval", "(x)"))
+        (Probe("text", "python", "a = ", "count", "(x)"), Probe("text", "php", "a = ", "countable", "(x)"))
     )
     with pytest.raises(InputError, match="no identifier has a token of its own"):
         PromptStream(alike, background=TEXTS).read(tokenizer)

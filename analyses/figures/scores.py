@@ -1,0 +1,71 @@
+"""Scores over steps: problems asked in the target and in the pivot, by whose text tells the answer."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from babelscope.analyses.figures.steps import curve, step_panels
+from babelscope.analyses.figures.style import INK, OTHERS, PIVOT, TARGET, safe
+
+GROUPS = {"all": INK, "pivot only": PIVOT, "both": OTHERS[0], "target only": TARGET}
+
+
+def group_name(group: str, *, pivot: str, target: str) -> str:
+    """A group of problems in words, safe to show; a user's own group is called by its own name."""
+    names = {
+        "all": "all problems",
+        "pivot only": f"answer only in {safe(pivot)}'s text",
+        "both": "answer in both texts",
+        "target only": f"answer only in {safe(target)}'s text",
+    }
+    return names.get(group, safe(group))
+
+
+def scores_figure(
+    scores: pd.DataFrame, *, pivot: str, target: str, history: pd.DataFrame | None = None
+) -> go.Figure:
+    """A panel per language asked in, target first; a curve per group with Wilson intervals.
+
+    Parameters
+    ----------
+    scores
+        As `tables.scores` makes it.
+    history
+        For the learning rate.
+    """
+    asked = [language for language in (target, pivot) if (scores["language"] == language).any()]
+    groups = list(dict.fromkeys(["all", *GROUPS, *scores["group"]]))
+    others = [group for group in groups if group not in GROUPS]
+    colours = GROUPS | {group: OTHERS[1 + i % (len(OTHERS) - 1)] for i, group in enumerate(others)}
+    figure, axis = step_panels(
+        scores["step"].to_numpy(),
+        [[f"Asked in {safe(language)}" for language in asked]],
+        heights=[320],
+        history=history,
+    )
+    named = set()
+    for col, language in enumerate(asked, start=1):
+        for number, group in enumerate(groups):
+            table = scores[(scores["language"] == language) & (scores["group"] == group)].sort_values("step")
+            if table.empty:
+                continue
+            name = group_name(group, pivot=pivot, target=target)
+            trace = curve(
+                axis,
+                table,
+                y="rate",
+                name=name,
+                colour=colours[group],
+                note=[f"{n:,} of {of:,} solved" for n, of in zip(table["solved"], table["total"], strict=True)],
+                dodge=3 * (number - 1.5),
+                legendgroup=group,
+                showlegend=group not in named,
+            )
+            if group == "all":
+                trace.update(line_dash="dash")
+            figure.add_trace(trace, row=1, col=col)
+            named.add(group)
+        figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", row=1, col=col)
+    figure.update_yaxes(title_text="problems solved", row=1, col=1)
+    return figure
