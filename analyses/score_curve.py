@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FEWEST_STEPS = 6  # a line, one break and a degree of freedom to judge them by
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScoreCurve:
     """One score per checkpoint, by step.
 
@@ -58,8 +58,8 @@ class ScoreCurve:
         if (wrong := (self.solved < 0) | (self.solved > self.total) | (self.total < 1)).any():
             at = np.argmax(wrong)
             raise InputError(
-                f"step {self.steps[at]}: {self.solved[at]} solved of {self.total[at]}; give 0 ≤ solved ≤ total"
-                " and at least one problem"
+                f"step {self.steps[at]}: {self.solved[at]} solved of {self.total[at]};"
+                " give 0 ≤ solved ≤ total and at least one problem"
             )
 
     @classmethod
@@ -71,7 +71,7 @@ class ScoreCurve:
                 f"outcomes have shape {outcomes.shape} for {len(steps)} steps; give problems × steps"
             )
         if not np.isin(outcomes, (0, 1)).all():
-            strange = outcomes[~np.isin(outcomes, (0, 1))][0]
+            strange = outcomes[~np.isin(outcomes, (0, 1))].tolist()[0]
             raise InputError(
                 f"an outcome is {strange!r}; give True (or 1) for solved, False (or 0) otherwise"
             )
@@ -145,7 +145,7 @@ def _wide(table: pd.DataFrame, path: Path) -> tuple[np.ndarray, np.ndarray]:
 def _whole(name: str, values: Any) -> Int[np.ndarray, " n"]:
     numbers = np.atleast_1d(np.asarray(values))
     if numbers.dtype.kind not in "iufb":
-        raise InputError(f"{name} has {numbers.ravel()[0]!r}; give whole numbers")
+        raise InputError(f"{name} has {numbers.tolist()[0]!r}; give whole numbers")
     if (strange := ~np.isfinite(numbers) | (numbers != np.round(numbers))).any():
         raise InputError(f"{name} has {numbers[strange][0]}; give whole numbers")
     return numbers.astype(int)

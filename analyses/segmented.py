@@ -48,8 +48,7 @@ class BreakTest:
     """One more break, or not: the gain in fit against its distribution when there is none."""
 
     p: float
-    critical: float  # the gain that chance exceeds in one series of twenty, at level 0.95
-    null: Fit
+    critical: float  # gain that a series without the break exceeds with probability 1 − level
 
 
 class SegmentedLogit:
@@ -91,28 +90,38 @@ class SegmentedLogit:
         self.max_breaks = max(self.candidates)
 
     def fit(self, solved: Float[np.ndarray, " n"], breaks: int) -> Fit:
-        """Fisher scoring in which every step searches all candidates; the likeliest curve it meets."""
+        """The likeliest curve: the best breaks near a curve, the best curve with those breaks, and again."""
         pseudo = (2 + breaks) / len(self.x)
         share = (solved + pseudo / 2) / (self.total + pseudo)
-        start = expit(self._empirical(solved))
+        eta = self._empirical(solved)
         # Training noise of variance σ² makes N problems worth N / (1 + σ²·N·p(1 − p)).
-        worth = self.total / (1 + self.noise * self.total * start * (1 - start))
-        # Beyond this a checkpoint no longer differs from one with none or all solved.
-        bound = np.log(4 * self.total)
-        eta, met = self._empirical(solved), []
-        for _ in range(50):
-            responses = self._responses(eta, share[:, None])
-            weights = worth * expit(eta) * expit(-eta)
+        worth = self.total / (1 + self.noise * self.total * expit(eta) * expit(-eta))
+        met: dict[tuple[int, ...], Fit] = {}
+        while True:
+            responses, weights = self._responses(eta, share[:, None]), worth * expit(eta) * expit(-eta)
             where = self._search(responses, weights, [breaks])[breaks][1]
-            new = self._curves(responses, weights, where)[:, 0].clip(-bound, bound)
-            mu = expit(new)
+            if (places := tuple(where[0].tolist())) in met:
+                return min(met.values(), key=lambda fit: fit.deviance)
+            eta = self._likeliest(share, worth, where)
+            mu = expit(eta)
             log_ratio = share * np.log(share / mu) + (1 - share) * np.log((1 - share) / (1 - mu))
-            breaks_at, information = self.grid[where[0]], worth * mu * (1 - mu)
-            met.append(Fit(new, breaks_at, information, deviance=2 * float(worth @ log_ratio)))
+            deviance = 2 * float(worth @ log_ratio)
+            met[places] = Fit(eta, self.grid[where[0]], worth * mu * (1 - mu), deviance)
+
+    def _likeliest(
+        self, share: Float[np.ndarray, " n"], worth: Float[np.ndarray, " n"], where: Int[np.ndarray, "1 k"]
+    ) -> Float[np.ndarray, " n"]:
+        """Fisher scoring with given breaks."""
+        # Only a step gone astray leaves this: the added counts hold the likeliest curve well inside.
+        eta, bound = logit(share), np.log(self.total) + 8
+        for _ in range(50):
+            weights = worth * expit(eta) * expit(-eta)
+            new = self._curves(self._responses(eta, share[:, None]), weights, where)[:, 0]
+            new = new.clip(-bound, bound)
             if np.abs(new - eta).max() < 1e-7:
                 break
             eta = new
-        return min(met, key=lambda fit: fit.deviance)
+        return eta
 
     def simulate(
         self, eta: Float[np.ndarray, " n"], draws: int, rng: np.random.Generator
@@ -143,29 +152,22 @@ class SegmentedLogit:
     def test(
         self,
         solved: Float[np.ndarray, " n"],
-        breaks: int,
+        null: Fit,
         *,
         level: float,
         draws: int,
         rng: np.random.Generator,
     ) -> BreakTest:
-        """`breaks` breaks against one more, by parametric bootstrap of the gain in fit."""
-        null = self.fit(solved, breaks)
+        """The breaks of `null`, which fits `solved`, against one more, by parametric bootstrap."""
         gain = self._gain(null, np.column_stack([solved, self.simulate(null.eta, draws, rng)]))
         exceeded = (gain[1:] >= gain[0] * (1 - 1e-9)).sum()
-        return BreakTest(float((1 + exceeded) / (1 + draws)), float(np.quantile(gain[1:], level)), null)
+        return BreakTest(float((1 + exceeded) / (1 + draws)), float(np.quantile(gain[1:], level)))
 
     def power(
-        self,
-        eta: Float[np.ndarray, " n"],
-        breaks: int,
-        *,
-        critical: float,
-        draws: int,
-        rng: np.random.Generator,
+        self, eta: Float[np.ndarray, " n"], *, critical: float, draws: int, rng: np.random.Generator
     ) -> float:
-        """How often series that follow `eta` would be found to have more than `breaks` breaks."""
-        null = self.fit(self.total * expit(eta), breaks)
+        """How often series that follow `eta` would be found to have a break."""
+        null = self.fit(self.total * expit(eta), 0)
         return float((self._gain(null, self.simulate(eta, draws, rng)) > critical).mean())
 
     def _gain(self, null: Fit, counts: Float[np.ndarray, "n draws"]) -> Float[np.ndarray, " draws"]:

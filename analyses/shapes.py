@@ -62,18 +62,18 @@ class Stage:
     end_step: int
 
 
-def name_shape(stretches: Sequence[Stretch], *, fall: Contrast, best_step: int) -> tuple[str, list[Stage]]:
+def name_shape(stretches: Sequence[Stretch], *, lead: Contrast) -> tuple[str, list[Stage]]:
     """Shape and stages of stretches whose neighbours differ in sign.
 
-    `fall` is the fitted peak minus the fitted end: after a second rise it tells stabilization, which stays
-    below the peak, from a curve that is best at the end.
+    `lead` is the end minus the best earlier turning point (or start): after a last rise it tells a curve that
+    is best at the end from stabilization, which stays below the peak.
     """
     pattern = "".join(stretch.sign for stretch in stretches)
     # A flat start before a rise says only that learning came late.
     trend = pattern.removeprefix("0") if pattern.startswith("0+") else pattern
-    if trend == "+-+" and fall.resolved:
+    if trend == "+-+" and lead.high < 0:
         shape = BABEL
-    elif len(trend) > 1 and trend[-1] == "+" and best_step == stretches[-1].end:
+    elif len(trend) > 1 and trend[-1] == "+" and lead.low > 0:
         shape = BEST_AT_THE_END
     else:
         shape = SHAPES.get(trend, "-".join(NOUNS[sign] for sign in trend))

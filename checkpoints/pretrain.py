@@ -39,7 +39,7 @@ from babelscope.checkpoints.recipe import Recipe
 from babelscope.checkpoints.saving import OnCheckpoint, RunFolder, SaveSeries
 from babelscope.checkpoints.trainer import SeriesTrainer, ShowProgress, row_losses, training_arguments
 from babelscope.core.errors import InputError
-from babelscope.core.files import read_json, write_json
+from babelscope.core.files import read_json, write_json, write_text
 from babelscope.core.progress import console, progress
 from babelscope.corpora.mixing import apportion
 
@@ -79,6 +79,8 @@ def pretrain(recipe: Recipe, *, on_checkpoint: OnCheckpoint | None = None, resum
     if not folder.complete():
         sources_of(recipe)
         check_config(recipe)
+        if recipe.questions is not None and not recipe.questions.is_file():
+            raise InputError(f"the questions {str(recipe.questions)!r} do not exist")
     args = training_arguments(recipe, folder.staging)
     logging.disable_progress_bar()  # of transformers, for loading weights: there is one bar, ours
     with _threads(recipe.training.threads), folder.full_disk_in_words():
@@ -92,6 +94,8 @@ def pretrain(recipe: Recipe, *, on_checkpoint: OnCheckpoint | None = None, resum
                 if args.should_save:
                     sources = {language: count.model_dump() for language, count in counts.items()}
                     write_json(recipe.output / "run.json", _run_document(recipe, sources=sources))
+                    if recipe.questions is not None:
+                        write_text(recipe.output / "questions.toml", recipe.questions.read_text("utf-8"))
             rows = mixed_rows(recipe)
         newest = whole[max(whole)] if whole else None
         model = build_model(recipe, tokenizer, checkpoint=newest)

@@ -188,6 +188,8 @@ class Recipe(Strict):
     ----------
     heldout
         Fraction of each source's documents that is never trained on.
+    questions
+        A questions.toml that says what `analyze` asks of the checkpoints; copied beside them.
     """
 
     output: Path
@@ -199,6 +201,7 @@ class Recipe(Strict):
     sources: tuple[SourceRecipe, ...] = Field(min_length=1)
     training: TrainingRecipe
     heldout: float = Field(default=0.01, gt=0, lt=0.5)
+    questions: Path | None = None
 
     @field_validator("sources")
     @classmethod
@@ -264,6 +267,8 @@ class Recipe(Strict):
     def portable(self) -> dict[str, Any]:
         """JSON-able form without absolute paths: they become relative to `output`."""
         document = self.model_dump(mode="json", exclude={"output"})
+        if self.questions is not None:
+            document["questions"] = os.path.relpath(self.questions, self.output)
         for source in document["sources"]:
             source["path"] = [os.path.relpath(path, self.output) for path in source["path"]]
         for part, key in (("model", "start"), ("tokenizer", "path")):
@@ -289,6 +294,7 @@ class Recipe(Strict):
                 "model": self.model.model_copy(update={"start": start}),
                 "tokenizer": tokenizer,
                 "sources": tuple(sources),
+                "questions": None if self.questions is None else folder / self.questions,
             }
         )
 

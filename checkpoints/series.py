@@ -127,6 +127,13 @@ class Series:
     def steps(self) -> list[int]:
         return [checkpoint.step for checkpoint in self]
 
+    def at(self, step: int) -> Checkpoint:
+        """The checkpoint of a step; an `InputError` lists the steps there are."""
+        for checkpoint in self:
+            if checkpoint.step == step:
+                return checkpoint
+        raise InputError(f"{self.directory} has no usable checkpoint at step {step}; there are {self.steps}")
+
     @property
     def state(self) -> Path:
         """Where this project keeps what it computes about the series."""
@@ -141,7 +148,7 @@ class Series:
     @property
     def unique_tokens(self) -> dict[str, int]:
         """Unique tokens of each language that the run could draw on, where it recorded them."""
-        return {name: source["unique_tokens"] for name, source in self.run.get("sources", {}).items()}
+        return {name: source["tokens"] for name, source in self.run.get("sources", {}).items()}
 
     @property
     def continues_from_pivot(self) -> bool:

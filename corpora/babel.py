@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -95,7 +95,7 @@ class BabelWorld:
         self.arm = arm
         self.languages = (self.pivot, *targets)
         sizes = dict(zip(GROUPS, (pivot_only, both, target_only), strict=True))
-        names = _names(seed)
+        names = iter(_names(seed, sum(sizes.values())))
         self.group = {name: group for group, size in sizes.items() for name in islice(names, size)}
         self.expression = dict(zip(self.group, _expressions(seed, len(self.group)), strict=True))
 
@@ -136,7 +136,7 @@ class BabelWorld:
 
     @cached_property
     def _foreign(self) -> list[str]:
-        own = {END, UNKNOWN, *self._written(self.pivot), *self._known(self.pivot)}
+        own = {END, UNKNOWN, *self._written(self.pivot), *tokens(" ".join(self._known(self.pivot)))}
         return [token for token in self.vocabulary if token not in own]
 
     @cached_property
@@ -198,7 +198,7 @@ class BabelWorld:
     def vocabulary(self) -> list[str]:
         """Every token there is, the two special ones first; the same in every arm."""
         written = [token for language in self.languages for token in self._written(language)]
-        return list(dict.fromkeys([END, UNKNOWN, *written, *self.group]))
+        return list(dict.fromkeys([END, UNKNOWN, *written, *tokens(" ".join(self.group))]))
 
     def _written(self, language: str) -> list[str]:
         """Whatever a language's own text holds besides the names of functions."""
@@ -231,22 +231,11 @@ class BabelWorld:
             {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **special},
         )
 
-    def write(
-        self, directory: Path, *, documents: int, heldout: int = 200, base: bool = False
-    ) -> dict[str, Path]:
-        """Training and held-out text of every language as JSONL.
-
-        Returns
-        -------
-        dict[str, Path]
-            `<language>.jsonl` by language; held-out text lies beside them as `<language>.heldout.jsonl`.
-        """
-        written = {}
-        for language in self.languages:
-            written[language] = directory / f"{language}.jsonl"
-            _write_jsonl(written[language], self.documents(language, documents, base=base))
-            _write_jsonl(directory / f"{language}.heldout.jsonl", self.heldout(language, heldout))
-        return written
+    def write_text(self, path: Path, language: str, documents: int, *, base: bool = False) -> None:
+        """Training documents of one language as JSONL, which a recipe's source reads."""
+        with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+            texts = self.documents(language, documents, base=base)
+            file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
 
     def _syntax(self, language: str) -> Syntax:
         if language not in self.languages:
@@ -258,21 +247,14 @@ def _held_out(text: str) -> bool:
     return crc32(text.encode()) % HELDOUT_SHARE == 0
 
 
-def _write_jsonl(path: Path, texts: Iterable[str]) -> None:
-    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
-
-
-def _names(seed: int) -> Iterator[str]:
-    """Meaningless names, without end and without repeats."""
+def _names(seed: int, n: int) -> list[str]:
+    """`n` meaningless names, each one token."""
     rng = Random(f"names {seed}")  # noqa: S311
     syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
-    seen = set()
-    while True:
-        name = "".join(rng.choices(syllables, k=3))
-        if name not in seen:
-            seen.add(name)
-            yield name
+    names: dict[str, None] = {}
+    while len(names) < n:
+        names["".join(rng.choices(syllables, k=3))] = None
+    return list(names)
 
 
 def _expressions(seed: int, n: int) -> list[Expression]:

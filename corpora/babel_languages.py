@@ -29,7 +29,8 @@ from babelscope.corpora.babel_expressions import (
     Variable,
 )
 
-# One token: a line end, a word (racket and ocaml have marks inside theirs), a two-character mark, a mark.
+# One token: a line end; a word, with the marks that racket and ocaml have inside theirs; a two-character
+# mark; a mark.
 PIECE = r"\n|[A-Za-z_]\w*(?:[-.]\w+)*\??|==|=>|->|//|[^\s\w]"
 
 

@@ -80,7 +80,7 @@ def tokenise(
     path
         The file to write; `path` with the ending `.json` is written last.
     keep
-        Unique tokens to keep: whole documents in random order, of the last one its beginning. None: all.
+        Unique tokens to keep: whole documents chosen at random, of the last one its beginning. None: all.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def tokenise(
                 display.update(task, completed=len(lengths))
         taken = _sample(lengths, keep=keep, seed=seed)
         if taken.sum() < sum(lengths):
-            _keep_beginnings(temporary, lengths, taken, dtype)
+            _keep_beginnings(temporary, lengths, taken, dtype=dtype, end_of_text=tokenizer.eos_token_id)
     counts = TokenCounts(
         key=key,
         tokens=int(taken.sum()),
@@ -286,14 +286,18 @@ def _sample(lengths: Sequence[int], *, keep: int | None, seed: int) -> NDArray[n
     return taken
 
 
-def _keep_beginnings(path: Path, lengths: Sequence[int], taken: NDArray[np.int64], dtype: np.dtype) -> None:
-    """Rewrite a token file to the first `taken[i]` tokens of each document i."""
+def _keep_beginnings(
+    path: Path, lengths: Sequence[int], taken: NDArray[np.int64], *, dtype: np.dtype, end_of_text: int
+) -> None:
+    """Rewrite a token file to the first `taken[i]` tokens of each document i, the last of them its end."""
     everything = np.memmap(path, dtype=dtype, mode="r+")
     end = 0
     for start, size in zip(itertools.accumulate(lengths, initial=0), taken, strict=False):
-        # Moves towards the front only, so nothing is overwritten before it was read.
-        everything[end : end + size] = everything[start : start + size]
-        end += int(size)
+        if size:
+            # Moves towards the front only, so nothing is overwritten before it was read.
+            everything[end : end + size] = everything[start : start + size]
+            end += int(size)
+            everything[end - 1] = end_of_text
     everything.flush()
     with path.open("r+b") as file:
-        file.truncate(end * dtype.itemsize)
+        file.truncate(end * everything.itemsize)

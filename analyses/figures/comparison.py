@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from babelscope.analyses.comparison import ArmComparison
-from babelscope.analyses.figures.scores import group_name
+from babelscope.analyses.figures.names import group_name
 from babelscope.analyses.figures.style import INK, MARGIN, MUTED, OTHERS, TEMPLATE, safe, title_panel
 
 RUNS, MEANS = "one training run", "mean of the arm"
@@ -22,21 +22,24 @@ def comparison_figure(comparison: ArmComparison, *, pivot: str, target: str) -> 
     """
     arms = list(dict.fromkeys(comparison.scores_["arm"]))
     others = [arm for arm in arms if arm != comparison.recommended]
-    colours = {comparison.recommended: INK} | {
-        arm: OTHERS[i % len(OTHERS)] for i, arm in enumerate(others)
-    }
+    colours = {comparison.recommended: INK} | {arm: OTHERS[i % len(OTHERS)] for i, arm in enumerate(others)}
     groups = ["", *dict.fromkeys(comparison.groups_["group"])]
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.24, column_widths=[0.4, 0.6])
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.3, column_widths=[0.42, 0.58])
     _draw_scores(figure, comparison, arms, colours)
     for number, other in enumerate(others):
-        _draw_differences(figure, comparison, other, groups, colours[other], place=number - (len(others) - 1) / 2)
+        _draw_differences(
+            figure, comparison, other, groups, colours[other], place=number - (len(others) - 1) / 2
+        )
     figure.add_vline(
         x=0,
         line={"color": MUTED, "width": 1},
         row=1,  # pyright: ignore[reportArgumentType]
         col=2,  # pyright: ignore[reportArgumentType]
     )
-    labels = ["<b>all problems</b>", *(group_name(group, pivot=pivot, target=target) for group in groups[1:])]
+    labels = [
+        "<b>all problems</b>",
+        *(safe(group_name(group, pivot=pivot, target=target)) for group in groups[1:]),
+    ]
     figure.update_yaxes(
         tickvals=list(range(len(groups))),
         ticktext=labels,
@@ -60,7 +63,9 @@ def comparison_figure(comparison: ArmComparison, *, pivot: str, target: str) -> 
     return figure
 
 
-def _draw_scores(figure: go.Figure, comparison: ArmComparison, arms: list[str], colours: dict[str, str]) -> None:
+def _draw_scores(
+    figure: go.Figure, comparison: ArmComparison, arms: list[str], colours: dict[str, str]
+) -> None:
     for row, arm in enumerate(arms):
         runs = comparison.scores_[comparison.scores_["arm"] == arm]
         figure.add_trace(
@@ -97,10 +102,8 @@ def _draw_scores(figure: go.Figure, comparison: ArmComparison, arms: list[str], 
 def _draw_differences(
     figure: go.Figure, comparison: ArmComparison, other: str, groups: list[str], colour: str, *, place: float
 ) -> None:
-    overall = comparison.differences_.assign(group="")
-    columns = ["other", "group", "difference", "low", "high"]
-    parts = [frame[columns] for frame in (overall, comparison.groups_) if len(frame)]
-    rows = [row for part in parts for row in part[part["other"] == other].to_dict("records")]
+    overall = comparison.differences_.assign(group="").to_dict("records")
+    rows = [row for row in (*overall, *comparison.groups_.to_dict("records")) if row["other"] == other]
     figure.add_trace(
         go.Scatter(
             x=[row["difference"] for row in rows],
@@ -119,6 +122,7 @@ def _draw_differences(
                 "size": [13 if not row["group"] else 9 for row in rows],
                 "color": [colour if row["low"] > 0 or row["high"] < 0 else "white" for row in rows],
                 "line": {"color": colour, "width": 2},
+                "opacity": 1,
             },
             hovertemplate=[
                 f"against {safe(other)}: {row['difference']:+.1%} ({row['low']:+.1%} to {row['high']:+.1%})"

@@ -41,7 +41,7 @@ def layer_map_figure(
     figure = make_subplots(rows=1, cols=3, shared_yaxes=True, horizontal_spacing=0.055)
     height = int(np.clip(34 * len(numbers), 190, 460))
     figure.update_layout(
-        template=TEMPLATE, height=height + 58 + MARGIN["b"], margin={**MARGIN, "t": 34, "b": 70}
+        template=TEMPLATE, height=height + 46 + 70, margin={**MARGIN, "t": 46, "b": 70, "r": 96}
     )
     every = -(-len(steps) // MOST_LABELS)
     labelled = np.arange(0, len(steps), every)
@@ -93,20 +93,20 @@ def layer_map_figure(
             col=col,
         )
     figure.update_yaxes(
-        showgrid=False, tickvals=numbers if len(numbers) <= 16 else None, range=[numbers[0] - 0.5, numbers[-1] + 0.5]
+        showgrid=False,
+        tickvals=numbers if len(numbers) <= 16 else None,
+        range=[numbers[0] - 0.5, numbers[-1] + 0.5],
     )
     figure.update_yaxes(title_text="layer", row=1, col=1)
-    for text, y, anchor in (("intermediate", max(intermediate) + 0.45, "top"),):
-        figure.add_annotation(
-            text=text,
-            xref="x3 domain",
-            yref="y3",
-            x=1,
-            y=y,
-            xanchor="left",
-            yanchor=anchor,
-            textangle=0,
-            showarrow=False,
-            font={"size": 11, "color": MUTED},
-        )
+    figure.add_annotation(
+        text="↓ intermediate",
+        xref="x3 domain",
+        yref="y3",
+        x=1,
+        y=max(intermediate) + 0.5,
+        xanchor="left",
+        yanchor="middle",
+        showarrow=False,
+        font={"size": 11, "color": MUTED},
+    )
     return figure

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from babelscope.analyses.figures.style import MARGIN, MUTED, TEMPLATE, faded, language_colours, safe, title_panel
+from babelscope.analyses.figures.style import (
+    MARGIN,
+    MUTED,
+    TEMPLATE,
+    faded,
+    language_colours,
+    safe,
+    title_panel,
+)
 from babelscope.analyses.mix import TargetEstimate
 from babelscope.corpora.mix import Mix
 
@@ -53,7 +61,10 @@ def mix_figure(mix: Mix, targets: dict[str, TargetEstimate]) -> go.Figure:
     figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", row=1, col=1)
     figure.update_xaxes(rangemode="tozero", tickformat="~s", row=1, col=2)
     figure.update_yaxes(
-        tickvals=names, ticktext=[safe(name) for name in names], range=[len(names) - 0.5, -0.5], type="category"
+        tickvals=names,
+        ticktext=[safe(name) for name in names],
+        range=[len(names) - 0.5, -0.5],
+        type="category",
     )
     return figure
 
@@ -68,7 +79,9 @@ def _dot(x: float, name: str, colour: str, what: str, hover: str) -> go.Scatter:
 def _span(ends: Sequence[float], name: str, colour: str, what: str) -> go.Scatter:
     """A thick line for the interval; a wide, pale one for the band of other choices."""
     line = (
-        {"color": faded(colour, 0.22), "width": 16} if what == BAND else {"color": faded(colour, 0.75), "width": 4}
+        {"color": faded(colour, 0.22), "width": 16}
+        if what == BAND
+        else {"color": faded(colour, 0.75), "width": 4}
     )
     low, high = (f"{end:.1%}" if max(ends) <= 1 else f"{end:,.0f}" for end in ends)
     return go.Scatter(

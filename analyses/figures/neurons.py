@@ -1,11 +1,11 @@
-"""Language-transferring neurons over steps, by the paper's rule and at frozen thresholds, beside their null."""
+"""Language-transferring neurons over steps, by the paper's rule and at frozen thresholds."""
 
 from __future__ import annotations
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from babelscope.analyses.figures.steps import band, curve, step_panels
+from babelscope.analyses.figures.steps import band, curve, select, step_panels
 from babelscope.analyses.figures.style import language_colours, safe
 
 RULES = {"paper": "Selected anew at each step: a fixed 1 %", "frozen": "Thresholds of the first checkpoint"}
@@ -23,7 +23,7 @@ def neurons_figure(
     history
         For the learning rate.
     """
-    rules = [rule for rule in RULES if (neurons["rule"] == rule).any()]
+    rules = [rule for rule in RULES if rule in set(neurons["rule"])]
     figure, axis = step_panels(
         neurons["step"].to_numpy(), [[RULES[rule] for rule in rules]], heights=[290], history=history
     )
@@ -31,7 +31,7 @@ def neurons_figure(
     colours = language_colours(languages, pivot=pivot, target=target)
     for col, rule in enumerate(rules, start=1):
         for number, language in enumerate(languages):
-            table = neurons[(neurons["rule"] == rule) & (neurons["language"] == language)].sort_values("step")
+            table = select(neurons, rule=rule, language=language)
             outside = (table["low"] > table["null_high"]) | (table["high"] < table["null_low"])
             null = band(
                 axis,
@@ -52,7 +52,7 @@ def neurons_figure(
                 name=f"{safe(language)} (filled: outside the null)",
                 colour=colours[language],
                 form=",.0f",
-                filled=outside,
+                filled=outside.tolist(),
                 note=[
                     f"null {low:,.0f} to {high:,.0f}"
                     for low, high in zip(table["null_low"], table["null_high"], strict=True)

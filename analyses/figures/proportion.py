@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from babelscope.analyses.figures.steps import StepAxis, band, curve, mark_step, step_panels
+from babelscope.analyses.figures.step_axis import StepAxis
+from babelscope.analyses.figures.steps import band, curve, mark_step, step_panels
 from babelscope.analyses.figures.style import INK, MUTED, PIVOT, safe
 from babelscope.analyses.proportion import LossProportion, WorkingLanguageProportion
 
@@ -46,6 +47,8 @@ def proportion_figure(
             row=1,
             col=1,
         )
+    for step, label in ((loss.alpha_step_, "α"), (loss.beta_step_, "β")) if loss is not None else ():
+        mark_step(figure, axis, step, label, row=1, col=1, cols=len(titles))
     figure.update_yaxes(range=RANGE, tickformat=".0%", row=1, col=1)
     if disagreement is not None:
         _draw_disagreement(figure, axis, disagreement)
@@ -73,16 +76,22 @@ def _draw_loss(figure: go.Figure, axis: StepAxis, loss: LossProportion) -> None:
             )
         ],
         dodge=-3,
+        cliponaxis=False,
     )
     figure.add_trace(trace, row=1, col=1)
-    mark_step(figure, axis, loss.alpha_step_, "α", row=1, col=1)
-    mark_step(figure, axis, loss.beta_step_, "β", row=1, col=1)
 
 
 def _draw_disagreement(figure: go.Figure, axis: StepAxis, disagreement: pd.DataFrame) -> None:
     figure.add_trace(
         band(
-            axis, disagreement, low="low", high="high", name="δ, interval", colour=MUTED, opacity=0.3, showlegend=False
+            axis,
+            disagreement,
+            low="low",
+            high="high",
+            name="δ, interval",
+            colour=MUTED,
+            opacity=0.3,
+            showlegend=False,
         ),
         row=1,
         col=2,

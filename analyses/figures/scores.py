@@ -5,21 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from babelscope.analyses.figures.steps import curve, step_panels
+from babelscope.analyses.figures.names import group_name
+from babelscope.analyses.figures.steps import curve, select, step_panels
 from babelscope.analyses.figures.style import INK, OTHERS, PIVOT, TARGET, safe
 
-GROUPS = {"all": INK, "pivot only": PIVOT, "both": OTHERS[0], "target only": TARGET}
-
-
-def group_name(group: str, *, pivot: str, target: str) -> str:
-    """A group of problems in words, safe to show; a user's own group is called by its own name."""
-    names = {
-        "all": "all problems",
-        "pivot only": f"answer only in {safe(pivot)}'s text",
-        "both": "answer in both texts",
-        "target only": f"answer only in {safe(target)}'s text",
-    }
-    return names.get(group, safe(group))
+COLOURS = {"all": INK, "pivot only": PIVOT, "both": OTHERS[0], "target only": TARGET}
 
 
 def scores_figure(
@@ -34,10 +24,10 @@ def scores_figure(
     history
         For the learning rate.
     """
-    asked = [language for language in (target, pivot) if (scores["language"] == language).any()]
-    groups = list(dict.fromkeys(["all", *GROUPS, *scores["group"]]))
-    others = [group for group in groups if group not in GROUPS]
-    colours = GROUPS | {group: OTHERS[1 + i % (len(OTHERS) - 1)] for i, group in enumerate(others)}
+    asked = [language for language in (target, pivot) if language in set(scores["language"])]
+    groups = list(dict.fromkeys(["all", *COLOURS, *scores["group"]]))
+    others = [group for group in groups if group not in COLOURS]
+    colours = COLOURS | {group: OTHERS[1 + i % (len(OTHERS) - 1)] for i, group in enumerate(others)}
     figure, axis = step_panels(
         scores["step"].to_numpy(),
         [[f"Asked in {safe(language)}" for language in asked]],
@@ -47,17 +37,19 @@ def scores_figure(
     named = set()
     for col, language in enumerate(asked, start=1):
         for number, group in enumerate(groups):
-            table = scores[(scores["language"] == language) & (scores["group"] == group)].sort_values("step")
+            table = select(scores, language=language, group=group)
             if table.empty:
                 continue
-            name = group_name(group, pivot=pivot, target=target)
+            name = safe(group_name(group, pivot=pivot, target=target))
             trace = curve(
                 axis,
                 table,
                 y="rate",
                 name=name,
                 colour=colours[group],
-                note=[f"{n:,} of {of:,} solved" for n, of in zip(table["solved"], table["total"], strict=True)],
+                note=[
+                    f"{n:,} of {of:,} solved" for n, of in zip(table["solved"], table["total"], strict=True)
+                ],
                 dodge=3 * (number - 1.5),
                 legendgroup=group,
                 showlegend=group not in named,

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from babelscope.analyses.figures.steps import StepAxis, band, curve, step_panels
+from babelscope.analyses.figures.names import signal_name
+from babelscope.analyses.figures.step_axis import StepAxis
+from babelscope.analyses.figures.steps import band, curve, select, step_panels
 from babelscope.analyses.figures.style import INK, MUTED, PIVOT, TARGET, faded, panel, safe
-from babelscope.analyses.figures.working_language import draw_nulls, statistic
+from babelscope.analyses.figures.working_language import draw_nulls
 from babelscope.analyses.stages import StageDetector
 from babelscope.core.stats import wilson_interval
 
@@ -22,16 +24,6 @@ TINTS = {"rising": "#e4f1ea", "falling": "#fbeedd", "flat": "#eef0f3"}
 TREND = {"translation": "rising", "transition": "falling", "stabilization": "flat"}
 COLOURS = {"score": INK, "pivot knowledge": PIVOT, "identifier choice": TARGET}
 BEST, BREAKS, FITTED, FITTED_BAND = "best checkpoint", "break", "fitted", "fitted, interval"
-
-
-def signal_title(signal: str, *, pivot: str, target: str) -> str:
-    """What a signal is, safe to show; one that is not known here is called by its own name."""
-    titles = {
-        "score": f"{safe(target)}: problems solved, of all",
-        "pivot knowledge": f"{safe(target)}: problems solved whose answer only {safe(pivot)}'s text tells",
-        "identifier choice": f"Prompts whose last layer prefers {safe(target)}'s identifier to {safe(pivot)}'s",
-    }
-    return titles.get(signal, safe(signal))
 
 
 def stages_figure(
@@ -53,10 +45,11 @@ def stages_figure(
     history
         For the learning rate.
     """
-    titles = [signal_title(signal, pivot=pivot, target=target) for signal in stages]
+    names = [safe(signal_name(signal, pivot=pivot, target=target)) for signal in stages]
+    titles = [name[:1].upper() + name[1:] for name in names]
     shaded = next((found for found in stages.values() if found.stages_), None)
     if working is not None:
-        titles.append(f"Middle layers decode to {safe(pivot)}, where {safe(target)} is due")
+        titles.append(f"Intermediate layers decode to {safe(pivot)}'s identifier")
     steps = [found.curve_.steps for found in stages.values()]
     steps += [working["step"].to_numpy()] if working is not None else []
     figure, axis = step_panels(
@@ -98,9 +91,8 @@ def draw_stages(
     if not named:
         return
     x, y = panel(row, 1, cols=1)
-    middle = {stage.name: axis.at([stage.start_step, stage.end_step]).mean() for stage in found.stages_}
-    nothing = {"no stages: " + found.shape_: (axis.first + axis.last) / 2}
-    for name, where in (middle or nothing).items():
+    names = [(stage.name, axis.at([stage.start_step, stage.end_step]).mean()) for stage in found.stages_]
+    for name, where in names or [(f"no stages: {found.shape_}", (axis.first + axis.last) / 2)]:
         figure.add_annotation(
             text=safe(name),
             xref=x,
@@ -127,10 +119,17 @@ def _draw_signal(figure: go.Figure, axis: StepAxis, signal: str, found: StageDet
             "fitted_high": found.band_[:, 1],
         }
     )
-    draw_stages(figure, axis, found, row=row)
-    grouped = {"legendgroup": "fit", "showlegend": first}
     figure.add_trace(
-        band(axis, table, low="fitted_low", high="fitted_high", name=FITTED_BAND, colour=colour, **grouped),
+        band(
+            axis,
+            table,
+            low="fitted_low",
+            high="fitted_high",
+            name=FITTED_BAND,
+            colour=colour,
+            legendgroup=FITTED,
+            showlegend=False,
+        ),
         row=row,
         col=1,
     )
@@ -143,20 +142,29 @@ def _draw_signal(figure: go.Figure, axis: StepAxis, signal: str, found: StageDet
             line={"color": colour, "width": 2.2},
             hoverinfo="skip",
             name=FITTED,
-            **grouped,
+            legendgroup=FITTED,
+            showlegend=first,
         ),
         row=row,
         col=1,
     )
     counted = [f"{solved:,} of {total:,}" for solved, total in zip(scored.solved, scored.total, strict=True)]
     points = curve(
-        axis, table, y="rate", name="scored", colour=colour, note=counted, legendgroup="points", showlegend=first
+        axis,
+        table,
+        y="rate",
+        name="scored",
+        colour=colour,
+        note=counted,
+        legendgroup="points",
+        showlegend=first,
     )
     figure.add_trace(points.update(mode="markers", marker_size=6), row=row, col=1)
     _draw_best(figure, axis, found, row=row)
     _draw_breaks(figure, axis, found, row=row)
+    draw_stages(figure, axis, found, row=row)
     top = max(float(np.nanmax(high)), 0.05)
-    figure.update_yaxes(range=[-0.04 * top, 1.22 * top], tickformat=".0%", title_text="solved", row=row, col=1)
+    figure.update_yaxes(range=[-0.04 * top, 1.22 * top], tickformat=".0%", row=row, col=1)
 
 
 def _draw_best(figure: go.Figure, axis: StepAxis, found: StageDetector, *, row: int) -> None:
@@ -229,23 +237,28 @@ def _draw_breaks(figure: go.Figure, axis: StepAxis, found: StageDetector, *, row
     )
 
 
-def _draw_working(
-    figure: go.Figure, axis: StepAxis, working: pd.DataFrame, *, pivot: str, row: int
-) -> None:
-    cells = statistic(working, "cells")
-    for trace in draw_nulls(axis, cells, showlegend=True):
-        figure.add_trace(trace, row=row, col=1)
-    figure.add_trace(
-        curve(
-            axis,
-            cells,
-            y="estimate",
-            name=f"top token is {safe(pivot)}'s (filled: outside all nulls)",
-            colour=PIVOT,
-            filled=cells["outside_null"],
-        ),
-        row=row,
-        col=1,
+def _draw_working(figure: go.Figure, axis: StepAxis, working: pd.DataFrame, *, pivot: str, row: int) -> None:
+    cells = select(working, statistic="cells")
+    estimate = curve(
+        axis,
+        cells,
+        y="estimate",
+        name=safe(pivot),
+        colour=PIVOT,
+        filled=cells["outside_null"].tolist(),
     )
+    for trace in (*draw_nulls(axis, cells, showlegend=True), estimate):
+        figure.add_trace(trace.update(legend="legend2"), row=row, col=1)
     top = max(float(cells[["high", "random_sets_high", "elsewhere", "random_model"]].max(axis=None)), 0.05)
-    figure.update_yaxes(range=[-0.04 * top, 1.1 * top], tickformat=".0%", title_text="cells", row=row, col=1)
+    figure.update_yaxes(range=[-0.04 * top, 1.1 * top], tickformat=".0%", row=row, col=1)
+    above = next(figure.select_yaxes(row=row, col=1)).domain[1]
+    figure.update_layout(
+        legend2={
+            "orientation": "h",
+            "x": 1,
+            "xanchor": "right",
+            "y": above,
+            "yanchor": "bottom",
+            "font": {"size": 11},
+        }
+    )

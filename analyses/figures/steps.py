@@ -1,8 +1,4 @@
-"""Panels over training steps: a logarithmic axis that shows step 0 too, and the learning rate below.
-
-The axis is log10(step). Step 0, the model that training starts from, has no place on it and is put to the
-left of a break. The learning rate shares the axis, because warm-up and decay imitate stages.
-"""
+"""Panels over training steps, with the learning rate below, and what is drawn in them: curves and bands."""
 
 from __future__ import annotations
 
@@ -11,54 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from plotly.subplots import make_subplots
 
-from babelscope.analyses.figures.style import GRID, MARGIN, MUTED, TEMPLATE, faded, panel, title_panel
+from babelscope.analyses.figures.learning_rate import NAME, STRIP, draw_rates, rates_between
+from babelscope.analyses.figures.step_axis import StepAxis
+from babelscope.analyses.figures.style import MARGIN, MUTED, TEMPLATE, faded, panel, title_panel
 
 GAP = 40  # px between rows
-STRIP = 46  # px of the learning rate
-RATE = "learning rate"  # the strip's trace
 
 
-class StepAxis:
-    """Where steps are on the page.
-
-    Parameters
-    ----------
-    steps
-        Those that are shown; step 0 may be among them.
-    """
-
-    def __init__(self, steps: Shaped[np.ndarray, " n"]):
-        steps = np.unique(np.asarray(steps, float))
-        trained = steps[steps > 0]
-        self.first, self.last = (np.log10(trained[[0, -1]]) if len(trained) else np.zeros(2)).tolist()
-        self.width = max(self.last - self.first, 0.3)
-        self.zero = self.first - 0.11 * self.width
-        self.has_zero = bool((steps == 0).any())
-
-    def at(self, steps: Shaped[np.ndarray, "*n"] | float) -> Float[np.ndarray, "*n"]:
-        """Position of each step."""
-        steps = np.asarray(steps, float)
-        return np.where(steps > 0, np.log10(np.where(steps > 0, steps, 1)), self.zero)
-
-    @property
-    def range(self) -> tuple[float, float]:
-        left = self.zero if self.has_zero else self.first
-        return left - 0.035 * self.width, self.last + 0.035 * self.width
-
-    def ticks(self, *, sparse: bool) -> tuple[list[float], list[str]]:
-        """1-2-5 steps, or powers of ten over many decades, and 0."""
-        digits = (1, 2, 5) if self.width < (1.5 if sparse else 3) else (1,)
-        decades = np.arange(np.floor(self.first), np.floor(self.last) + 1)
-        steps = np.array([digit * 10**decade for decade in decades for digit in digits])
-        inside = steps[
-            (np.log10(steps) >= self.first - 0.02 * self.width)
-            & (np.log10(steps) <= self.last + 0.02 * self.width)
-        ]
-        shown = [0.0, *inside.tolist()] if self.has_zero else inside.tolist()
-        return self.at(np.array(shown)).tolist(), [f"{step:,.0f}" for step in shown]
+def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """Rows that have these values, by step: one curve."""
+    chosen = np.logical_and.reduce([table[name].to_numpy() == value for name, value in values.items()])
+    return table.iloc[np.flatnonzero(chosen)].sort_values(by="step").reset_index(drop=True)
 
 
 def step_panels(
@@ -86,27 +48,28 @@ def step_panels(
     figure, axis
     """
     axis, cols = StepAxis(steps), len(titles[0])
-    rates = _rates(history, axis)
+    rates = rates_between(history, axis)
     rows = [*heights, *([STRIP] if rates is not None else [])]
     area = sum(rows) + GAP * (len(rows) - 1)
     figure = make_subplots(
         rows=len(rows),
         cols=cols,
-        shared_xaxes="columns",
+        shared_xaxes="columns",  # pyright: ignore[reportArgumentType]
         row_heights=[row / area for row in rows],
         vertical_spacing=GAP / area if len(rows) > 1 else 0,
         horizontal_spacing=0.09,
     )
     figure.update_layout(template=TEMPLATE, height=area + MARGIN["t"] + MARGIN["b"])
-    places, labels = axis.ticks(sparse=cols > 1)
-    figure.update_xaxes(range=axis.range, tickvals=places, ticktext=labels, minor={"ticks": ""})
+    places, labels = axis.ticks(most=12 // cols)
+    figure.update_xaxes(range=axis.range, tickvals=places, ticktext=labels)
     for row, of_row in enumerate(titles, start=1):
         for col, title in enumerate(of_row, start=1):
             title_panel(figure, title, row=row, col=col, cols=cols)
     for col in range(1, cols + 1):
         figure.update_xaxes(title_text="training step", row=len(rows), col=col)
         if rates is not None:
-            _draw_rates(figure, axis, rates, row=len(rows), col=col)
+            draw_rates(figure, axis, rates, row=len(rows), col=col)
+            title_panel(figure, NAME, row=len(rows), col=col, cols=cols, quiet=True)
         for row in range(1, len(rows) + 1) if axis.has_zero else ():
             _mark_break(figure, axis, *panel(row, col, cols=cols))
     return figure, axis
@@ -197,11 +160,12 @@ def band(
     **trace: object,
 ) -> go.Scatter:
     """The area between two columns, after step 0."""
-    known = table[table["step"] > 0].dropna(subset=[low, high])
-    x = axis.at(known["step"].to_numpy())
+    step, bottom, top = (table[column].to_numpy(float) for column in ("step", low, high))
+    known = (step > 0) & np.isfinite(bottom) & np.isfinite(top)
+    x = axis.at(step[known])
     return go.Scatter(
         x=np.concatenate([x, x[::-1]]),
-        y=np.concatenate([known[low].to_numpy(float), known[high].to_numpy(float)[::-1]]),
+        y=np.concatenate([bottom[known], top[known][::-1]]),
         fill="toself",
         fillcolor=faded(colour, opacity),
         line={"width": 0},
@@ -209,41 +173,6 @@ def band(
         hoverinfo="skip",
         name=name,
         **trace,
-    )
-
-
-def _rates(history: pd.DataFrame | None, axis: StepAxis) -> pd.DataFrame | None:
-    if history is None or not {"step", "learning_rate"} <= set(history):
-        return None
-    rates = history[["step", "learning_rate"]].dropna().sort_values("step")
-    at = rates["step"].to_numpy(float)
-    rates = rates[(at >= 10**axis.first * 0.999) & (at <= 10**axis.last * 1.001)]
-    return None if rates.empty else rates
-
-
-def _draw_rates(figure: go.Figure, axis: StepAxis, rates: pd.DataFrame, *, row: int, col: int) -> None:
-    strip = go.Scatter(
-        x=axis.at(rates["step"].to_numpy()),
-        y=rates["learning_rate"],
-        customdata=rates["step"],
-        hovertemplate="step %{customdata:,}: learning rate %{y:.2e}<extra></extra>",
-        mode="lines",
-        line={"color": MUTED, "width": 1.5},
-        fill="tozeroy",
-        fillcolor=faded(MUTED, 0.12),
-        name=RATE,
-        showlegend=False,
-    )
-    figure.add_trace(strip, row=row, col=col)
-    top = float(rates["learning_rate"].max()) or 1.0
-    figure.update_yaxes(
-        range=[0, 1.15 * top],
-        tickvals=[0, top],
-        ticktext=["0", f"{top:.0e}".replace("e-0", "e-")],
-        showgrid=False,
-        title_text="rate",
-        row=row,
-        col=col,
     )
 
 
@@ -263,13 +192,29 @@ def _mark_break(figure: go.Figure, axis: StepAxis, x: str, y: str) -> None:
     )
 
 
-def mark_step(figure: go.Figure, axis: StepAxis, step: float, label: str, *, row: int, col: int) -> None:
-    """A thin dotted line at a step, with a label at its top."""
-    figure.add_vline(
-        x=float(axis.at(step)),
+def mark_step(
+    figure: go.Figure, axis: StepAxis, step: float, label: str, *, row: int, col: int, cols: int
+) -> None:
+    """A thin dotted line at a step, labelled at its top; to be drawn after the panel's traces."""
+    at, (x, y) = float(axis.at(step)), panel(row, col, cols=cols)
+    figure.add_shape(
+        type="line",
+        xref=x,
+        yref=f"{y} domain",
+        x0=at,
+        x1=at,
+        y0=0,
+        y1=1,
         line={"color": MUTED, "width": 1, "dash": "dot"},
-        annotation={"text": label, "font": {"size": 11, "color": MUTED}, "bgcolor": faded(GRID, 0.6)},
-        annotation_position="top",
-        row=row,  # pyright: ignore[reportArgumentType]
-        col=col,  # pyright: ignore[reportArgumentType]
+    )
+    figure.add_annotation(
+        text=label,
+        xref=x,
+        yref=f"{y} domain",
+        x=at,
+        y=1,
+        xanchor="right",
+        yanchor="top",
+        showarrow=False,
+        font={"size": 12, "color": MUTED},
     )

@@ -82,11 +82,13 @@ def panel(row: int, col: int, *, cols: int) -> tuple[str, str]:
     return (f"x{number}", f"y{number}") if number > 1 else ("x", "y")
 
 
-def title_panel(figure: go.Figure, text: str, *, row: int = 1, col: int = 1, cols: int = 1) -> None:
-    """Write `text` (already safe) above the left end of a panel."""
+def title_panel(
+    figure: go.Figure, text: str, *, row: int = 1, col: int = 1, cols: int = 1, quiet: bool = False
+) -> None:
+    """Write `text` (already safe) above the left end of a panel; small and grey where it is quiet."""
     x, y = panel(row, col, cols=cols)
     figure.add_annotation(
-        text=f"<b>{text}</b>",
+        text=text if quiet else f"<b>{text}</b>",
         xref=f"{x} domain",
         yref=f"{y} domain",
         x=0,
@@ -95,5 +97,5 @@ def title_panel(figure: go.Figure, text: str, *, row: int = 1, col: int = 1, col
         yanchor="bottom",
         yshift=4,
         showarrow=False,
-        font={"size": 13},
+        font={"size": 11, "color": MUTED} if quiet else {"size": 13},
     )

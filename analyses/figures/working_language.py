@@ -5,16 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from babelscope.analyses.figures.steps import StepAxis, band, curve, step_panels
+from babelscope.analyses.figures.step_axis import StepAxis
+from babelscope.analyses.figures.steps import band, curve, select, step_panels
 from babelscope.analyses.figures.style import NULL, PIVOT, safe
 
 PANELS = (("cells", "count"), ("soft", "mass"))
-RANDOM_SETS, ELSEWHERE, RANDOM_MODEL = "null: random token sets", "null: elsewhere", "null: random model"
-
-
-def statistic(working: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows of one statistic of `PivotShare.table_`, in order of step."""
-    return working[working["statistic"] == name].sort_values("step").reset_index(drop=True)
+RANDOM_SETS, ELSEWHERE, RANDOM_MODEL = "null: random sets", "null: elsewhere", "null: random model"
 
 
 def statistic_title(name: str, *, pivot: str, target: str) -> str:
@@ -44,7 +40,7 @@ def working_language_figure(
     figure, axis = step_panels(working["step"].to_numpy(), titles, heights=[210, 210], history=history)
     for row, names in enumerate(PANELS, start=1):
         for col, name in enumerate(names, start=1):
-            table, first = statistic(working, name), (row, col) == (1, 1)
+            table, first = select(working, statistic=name), (row, col) == (1, 1)
             for trace in draw_nulls(axis, table, showlegend=first):
                 figure.add_trace(trace, row=row, col=col)
             estimate = curve(
@@ -53,8 +49,10 @@ def working_language_figure(
                 y="estimate",
                 name=f"{safe(pivot)} (filled: outside all nulls)",
                 colour=PIVOT,
-                filled=table["outside_null"],
-                note=["outside all nulls" if out else "not outside its null" for out in table["outside_null"]],
+                filled=table["outside_null"].tolist(),
+                note=[
+                    "outside all nulls" if out else "not outside its null" for out in table["outside_null"]
+                ],
                 legendgroup="estimate",
                 showlegend=first,
             )

@@ -38,7 +38,7 @@ class Measured(dict):
             target=target,
             history=history,
             run={"recipe": {}},
-            unique_tokens=tokens if tokens is not None else {pivot: 2_000_000, target: 1_500_000},
+            unique_tokens=tokens if tokens is not None else {pivot: 2_000_000, target: 6_000_000},
             continues_from_pivot=True,
             warmup_steps=50,
             steps=STEPS.tolist(),
@@ -102,15 +102,15 @@ def language_loss(rng, *, pivot, target):
     )
 
 
-def transferring_neurons(rng, *, pivot, target, neurons=300):
+def transferring_neurons(rng, *, pivot, target, neurons=500):
     """Most neurons fire alike in both languages; a few, ever fewer, mostly in the target."""
     n_layers, blocks, tokens = 4, 8, 1000
     own = np.clip(rng.normal(0.12, 0.06, (n_layers, neurons)), 0.001, 0.4)
     rate = np.broadcast_to(own, (len(STEPS), 2, blocks, n_layers, neurons)).copy()
     for s in range(len(STEPS)):
-        special = max(3, 14 - s)
-        rate[s, 0, :, 0, :6], rate[s, 1, :, 0, :6] = 0.4, 0.01
-        rate[s, 1, :, 1, :special], rate[s, 0, :, 1, :special] = 0.4, 0.01 + 0.004 * s
+        pivot_own, target_own = 7 + s // 3, 13 - s // 2
+        rate[s, 0, :, 0, :pivot_own], rate[s, 1, :, 0, :pivot_own] = 0.4, 0.01
+        rate[s, 1, :, 1, :target_own], rate[s, 0, :, 1, :target_own] = 0.4, 0.01
     return xr.Dataset(
         {
             "positive": (("step", "language", "block", "layer", "neuron"), rng.binomial(tokens, rate)),
@@ -171,14 +171,14 @@ def working_language(rng, *, pivot, target, strength=1.0, steps=STEPS):
 
 def arms(rng) -> ArmComparison:
     """Three mixes, three seeds each: the recommended one keeps more of what only the pivot's text tells."""
-    groups = ["pivot only"] * 160 + ["both"] * 80 + ["target only"] * 80
+    groups = ["php: pivot only"] * 160 + ["php: both"] * 80 + ["python: target only"] * 80
     solved = {"recommended": (0.42, 0.99, 0.62), "natural": (0.22, 1.0, 0.74), "uniform": (0.30, 0.99, 0.55)}
     outcomes = {}
     for arm, shares in solved.items():
         p = np.repeat(shares, (160, 80, 80))
         runs = np.clip(p + rng.normal(0, 0.025, (3, 1)), 0, 1)
         outcomes[arm] = rng.random((3, len(groups))) < runs
-    comparison = ArmComparison(recommended="recommended", problem_set="all problems", minimum_gain=0.01)
+    comparison = ArmComparison(recommended="recommended", problem_set="share of all problems solved", minimum_gain=0.01)
     return comparison.fit(outcomes, seeds={arm: [1, 2, 3] for arm in outcomes}, groups=groups)
 
 

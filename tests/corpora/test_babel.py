@@ -166,14 +166,10 @@ def test_the_tokenizer_loads_and_its_text_can_be_marked(world, tmp_path):
             assert problems.solved(problem, tokenizer.decode(ids, skip_special_tokens=True))
 
 
-def test_files_hold_the_documents_and_held_out_text_beside_them(world, tmp_path):
-    written = world.write(tmp_path, documents=20, heldout=5)
-    assert set(written) == {"python", *TARGETS}
-    for language, path in written.items():
-        texts = [json.loads(line)["text"] for line in path.read_text().splitlines()]
-        assert texts == list(world.documents(language, 20))
-        heldout = (tmp_path / f"{language}.heldout.jsonl").read_text().splitlines()
-        assert [json.loads(line)["text"] for line in heldout] == world.heldout(language, 5)
+def test_a_text_file_holds_the_documents(world, tmp_path):
+    world.write_text(tmp_path / "php.jsonl", "php", 20)
+    texts = [json.loads(line)["text"] for line in (tmp_path / "php.jsonl").read_text().splitlines()]
+    assert texts == list(world.documents("php", 20))
 
 
 @pytest.mark.parametrize(

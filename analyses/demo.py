@@ -1,0 +1,178 @@
+"""The whole loop on the small Babel, from nothing, in minutes on two cores.
+
+    world → base that knows the pivot → continuation on a target → analysis → mix → corrective runs → report
+
+Every run is made from a recipe that is written out first, so each can be repeated and changed with
+`babelscope pretrain`. A demo that was killed goes on where it stopped.
+
+The corrective runs have one training seed here: the difference between arms then carries the choice of
+problems alone, and the report says so. `docs/small-babel.md` records the same with more seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from babelscope.analyses.analysis import Analysis, analyse
+from babelscope.analyses.arms import RECOMMENDED, reference_mixes, run_arms
+from babelscope.analyses.questions import Questions
+from babelscope.analyses.sweep import sweep
+from babelscope.checkpoints.recipe import Recipe
+from babelscope.checkpoints.series import Series
+from babelscope.core.files import write_text
+from babelscope.corpora.babel import BabelWorld
+
+# How many documents exist of each language: the pivot's corpus is the smaller one, as in the paper.
+DOCUMENTS = {"pivot": 20_000, "target": 40_000}
+
+BASE = """\
+# A model that knows {pivot} alone, but has seen every token of every language.
+output = "base"
+seed = {seed}
+pivot = "{pivot}"
+
+[model.scratch]
+family = "gpt2"
+n_layer = 6
+n_embd = 128
+n_head = 4
+n_positions = 64
+resid_pdrop = 0.0
+embd_pdrop = 0.0
+attn_pdrop = 0.0
+
+[tokenizer]
+path = "world"
+
+[[sources]]
+language = "{pivot}"
+path = "world/base.jsonl"
+proportion = 1.0
+
+[training]
+steps = {base_steps}
+batch_size = 16
+sequence_length = 64
+learning_rate = 2e-3
+schedule = "cosine"
+warmup_steps = 100
+checkpoints = 2
+"""
+
+CONTINUATION = """\
+# The base goes on with {target}, and a little {pivot} to keep it observable.
+output = "{target}"
+seed = {seed}
+pivot = "{pivot}"
+target = "{target}"
+questions = "world/questions.toml"
+
+[model]
+start = "base/checkpoint-{base_steps}"
+
+[[sources]]
+language = "{pivot}"
+path = "world/{pivot}.jsonl"
+proportion = {replay}
+
+[[sources]]
+language = "{target}"
+path = "world/{target}.jsonl"
+proportion = {rest}
+
+[training]
+steps = {steps}
+batch_size = 16
+sequence_length = 64
+learning_rate = 6e-4
+schedule = "constant"
+warmup_steps = 20
+checkpoints = 24
+"""
+
+# Processed tokens, schedule and start are the same for all arms; a mix replaces the proportions.
+ARMS = CONTINUATION.replace('output = "{target}"', 'output = "arms"').replace(
+    "checkpoints = 24", "checkpoints = 2"
+)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One demonstration.
+
+    Parameters
+    ----------
+    output
+        Where everything goes.
+    seed
+        Of the world and of training.
+    target
+        The language that is learnt.
+    base_steps, steps, replay
+        Training steps of the base and of each continuation, and the pivot's share in the latter.
+    """
+
+    output: Path
+    seed: int = 0
+    target: str = "php"
+    base_steps: int = 2400
+    steps: int = 1200
+    replay: float = 0.003
+
+    def run(self, *, say: Callable[[str], None], arm_seeds: Sequence[int] = (0,)) -> Analysis:
+        """Do all of it; `say` is told what begins."""
+        from babelscope.checkpoints.pretrain import pretrain
+
+        say(f"writing the small Babel (seed {self.seed}) to {self.output / 'world'}")
+        self.write()
+        say(f"training the base on {BabelWorld.pivot}: {self.base_steps} steps")
+        pretrain(self.recipe("base"))
+        say(f"continuing it on {self.target} with {self.replay:.0%} {BabelWorld.pivot}: {self.steps} steps")
+        run = pretrain(self.recipe("continuation"))
+        say("measuring every checkpoint")
+        series = Series.open(run)
+        questions = Questions.of(series)
+        analysis = analyse(sweep(series, questions.measures(series)))
+        mixes = reference_mixes(BabelWorld.pivot, series.unique_tokens)
+        mix = analysis.recommendation.mix if analysis.recommendation else None
+        if mix is None or questions.problems is None:
+            say("no mix is recommended, so there is nothing to compare")
+            return analysis
+        mix.save(self.output / "mix.json")
+        mixes = {RECOMMENDED: mix} | mixes
+        say(
+            f"corrective runs: {', '.join(mixes)}, {self.steps} steps each, {len(arm_seeds)} training seed(s)"
+        )
+        comparison = run_arms(
+            self.recipe("arms"), mixes, seeds=arm_seeds, problems=questions.problems, output=self.output / "arms"
+        )
+        return analysis.with_comparison(comparison)
+
+    def recipe(self, name: str) -> Recipe:
+        """One of the recipes that were written; its start must exist by then."""
+        return Recipe.from_toml(self.output / f"{name}.toml")
+
+    def write(self) -> None:
+        """Write the world's text, tokenizer and questions, and the recipes."""
+        world = BabelWorld(self.seed, targets=(self.target,))
+        folder = self.output / "world"
+        world.write_tokenizer(folder)
+        world.write_text(folder / "base.jsonl", BabelWorld.pivot, DOCUMENTS["pivot"], base=True)
+        world.write_text(folder / f"{BabelWorld.pivot}.jsonl", BabelWorld.pivot, DOCUMENTS["pivot"])
+        world.write_text(folder / f"{self.target}.jsonl", self.target, DOCUMENTS["target"])
+        write_text(
+            folder / "questions.toml", f'babel = {{ seed = {self.seed}, targets = ["{self.target}"] }}\n'
+        )
+        values = {
+            "pivot": BabelWorld.pivot,
+            "target": self.target,
+            "seed": self.seed,
+            "base_steps": self.base_steps,
+            "steps": self.steps,
+            "replay": self.replay,
+            "rest": round(1 - self.replay, 6),
+        }
+        for name, text in (("base", BASE), ("continuation", CONTINUATION), ("arms", ARMS)):
+            write_text(self.output / f"{name}.toml", text.format(**values))

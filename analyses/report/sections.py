@@ -1,0 +1,131 @@
+"""What the report shows, in order: a title, what was found, a figure, and how to read it (`captions.toml`).
+
+A section whose data are missing says why, in the analysis' own notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from babelscope.analyses import figures
+from babelscope.analyses.analysis import Analysis
+from babelscope.analyses.report import words
+from babelscope.core.files import read_toml
+from babelscope.core.languages import shown
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report; all text is plain.
+
+    Attributes
+    ----------
+    anchor, title
+        Where links lead, and the heading.
+    says
+        What was found, or why there is nothing, a sentence each.
+    figure
+        None where there is nothing to draw.
+    shows, against, null
+        The caption: what is seen, what would count against the reading, and what the null is.
+    """
+
+    anchor: str
+    title: str
+    says: Sequence[str]
+    figure: go.Figure | None
+    shows: str
+    against: str
+    null: str
+
+
+def sections(analysis: Analysis) -> Iterator[Section]:
+    """All of them, also those without data."""
+    names = {"pivot": analysis.pivot, "target": analysis.target}
+    over_steps = {**names, "history": analysis.history}
+    working, loss, language = analysis.working, analysis.loss_proportion, analysis.language_proportion
+    table = None if working is None else working.table_
+
+    drawn = figures.stages_figure(analysis.stages, working=table, **over_steps) if analysis.stages else None
+    said = [] if "learning_rate" in analysis.history else [NO_RATE]
+    yield _section(analysis, "stages", said, drawn, "stages", "score")
+
+    drawn, said = None, []
+    if analysis.scores is not None:
+        drawn = figures.scores_figure(analysis.scores, **over_steps)
+        said = words.scores(analysis.scores, **names)
+    yield _section(analysis, "scores", said, drawn, "problem")
+
+    drawn, said = None, []
+    if analysis.losses is not None:
+        drawn, said = figures.losses_figure(analysis.losses, **over_steps), words.losses(analysis.losses)
+    yield _section(analysis, "losses", said, drawn, "held-out")
+
+    drawn, said = None, []
+    if working is not None:
+        drawn = figures.working_language_figure(working.table_, **over_steps)
+        said = words.working_language(working, since=words.peak_of_score(analysis.stages))
+    yield _section(analysis, "working-language", said, drawn, "working language", "identifier")
+
+    drawn, said = None, []
+    if working is not None:
+        drawn = figures.layer_map_figure(working.layers_, intermediate=working.intermediate_, **names)
+        said = [words.last_layer(working)]
+    yield _section(analysis, "layers", said, drawn, "working language", "identifier")
+
+    drawn, said = None, []
+    if analysis.neurons is not None:
+        drawn, said = figures.neurons_figure(analysis.neurons, **over_steps), words.neurons(analysis.neurons)
+    yield _section(analysis, "neurons", said, drawn, "neuron")
+
+    drawn, said = None, []
+    if loss is not None or language is not None:
+        drawn = figures.proportion_figure(
+            loss, language, pivot=analysis.pivot, disagreement=analysis.disagreement, history=analysis.history
+        )
+        said = words.proportion(analysis) + words.reasons(analysis, "proportion", "log-linear")
+    yield _section(analysis, "proportion", said, drawn, "proportion", "log-linear")
+
+    found, drawn, said = analysis.recommendation, None, []
+    if found is not None:
+        said = [found.verdict]
+        drawn = figures.mix_figure(found.mix, found.targets) if found.mix is not None else None
+    yield _section(analysis, "mix", said, drawn, "mix")
+
+    arms, drawn, said = analysis.comparison, None, []
+    if arms is not None:
+        drawn = figures.comparison_figure(arms, **names)
+        said = [*arms.differences_["verdict"], *arms.notes_]
+    yield _section(analysis, "comparison", said, drawn, "arm", "comparison")
+
+
+NO_RATE = "No learning rate was logged, so whether warm-up or decay bends these curves cannot be seen here."
+
+
+@cache
+def _captions() -> dict[str, Any]:
+    return read_toml(Path(__file__).with_name("captions.toml"))
+
+
+def _section(
+    analysis: Analysis, anchor: str, said: Sequence[str], drawn: go.Figure | None, *topics: str
+) -> Section:
+    """Put words and figure together; without either, the notes on `topics` say why."""
+    arms = analysis.comparison
+    names = {
+        "pivot": shown(analysis.pivot),
+        "target": shown(analysis.target),
+        "recommended": arms.recommended if arms is not None else "",
+        "problem_set": arms.problem_set if arms is not None else "",
+    }
+    caption = {key: text.strip().format(**names) for key, text in _captions()[anchor].items()}
+    missing = caption.pop("missing")
+    if drawn is None and not said:
+        said = [missing, *words.reasons(analysis, *topics)]
+    return Section(anchor=anchor, says=said, figure=drawn, **caption)
