@@ -12,8 +12,9 @@ problems alone, and the report says so. `docs/small-babel.md` records the same w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from babelscope.analyses.analysis import Analysis, analyse
 from babelscope.analyses.arms import RECOMMENDED, reference_mixes, run_arms
@@ -26,6 +27,7 @@ from babelscope.corpora.babel import BabelWorld
 
 # How many documents exist of each language: the pivot's corpus is the smaller one, as in the paper.
 DOCUMENTS = {"pivot": 20_000, "target": 40_000}
+ARMS_COMPARED = 3  # recommended, natural, uniform
 
 BASE = """\
 # A model that knows {pivot} alone, but has seen every token of every language.
@@ -146,9 +148,28 @@ class Demo:
             f"corrective runs: {', '.join(mixes)}, {self.steps} steps each, {len(arm_seeds)} training seed(s)"
         )
         comparison = run_arms(
-            self.recipe("arms"), mixes, seeds=arm_seeds, problems=questions.problems, output=self.output / "arms"
+            self.recipe("arms"),
+            mixes,
+            seeds=arm_seeds,
+            problems=questions.problems,
+            output=self.output / "arms",
         )
         return analysis.with_comparison(comparison)
+
+    def plan(self, *, arm_seeds: int) -> dict[str, float]:
+        """Training steps, tokens and an estimate of the seconds, timed on a few steps; nothing is kept."""
+        from babelscope.checkpoints.pretrain import plan
+
+        with TemporaryDirectory() as folder:
+            elsewhere = replace(self, output=Path(folder))
+            elsewhere.write()
+            base = plan(elsewhere.recipe("base"))
+        steps = self.base_steps + self.steps * (1 + ARMS_COMPARED * arm_seeds)
+        return {
+            "training_steps": steps,
+            "tokens": steps * base["tokens"] // base["steps"],
+            "seconds": round(steps * base["seconds_per_step"]),
+        }
 
     def recipe(self, name: str) -> Recipe:
         """One of the recipes that were written; its start must exist by then."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,8 +28,9 @@ from transformers import (
 )
 
 from babelscope.checkpoints.recipe import Recipe, SourceRecipe
+from babelscope.checkpoints.saving import MARKER
 from babelscope.core.errors import InputError
-from babelscope.core.files import digest, write_json, write_text
+from babelscope.core.files import digest, read_json, write_json, write_text
 from babelscope.corpora.mixing import (
     MixedRows,
     TokenCounts,
@@ -87,18 +90,25 @@ def check_config(recipe: Recipe) -> PreTrainedConfig:
     return config
 
 
-def open_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
+def open_tokenizer(recipe: Recipe, *, as_it_is: bool = False) -> PreTrainedTokenizerBase:
     """The run's tokenizer, from `tokenizer/` in its directory, where it is put first if it is not there.
 
-    Always read from the same place, so that a resumed run saves the same files as an uninterrupted one.
+    Always read from the same place, so that a resumed run saves the same files as an uninterrupted one. Made
+    anew if the recipe or the text it learns from has changed, unless it is to be taken `as_it_is`.
     """
     saved = recipe.output / "tokenizer"
-    if not saved.exists():
+    if not (as_it_is and saved.exists()):
         languages = (recipe.tokenizer and recipe.tokenizer.train_on) or recipe.languages
         chosen = [source for language, source in sources_of(recipe).items() if language in languages]
-        written = recipe.output / ".partial" / "tokenizer"
-        make_tokenizer(recipe, _spread_texts(chosen, TOKENIZER_BYTES)).save_pretrained(written)
-        written.rename(saved)
+        named = recipe.tokenizer.model_dump() if recipe.tokenizer else recipe.model.start
+        key = {"key": digest([named, [source.fingerprint() for source in chosen]])}
+        if not (saved / MARKER).exists() or read_json(saved / MARKER) != key:
+            shutil.rmtree(saved, ignore_errors=True)
+            written = recipe.output / ".partial" / "tokenizer"
+            make_tokenizer(recipe, _spread_texts(chosen, TOKENIZER_BYTES)).save_pretrained(written)
+            write_json(written / MARKER, key)
+            written.rename(saved)
+            written.parent.rmdir()
     return AutoTokenizer.from_pretrained(saved)
 
 
@@ -212,6 +222,12 @@ def build_model(
     if embeddings < len(tokenizer):
         raise InputError(f"the model has {embeddings} embeddings, the tokenizer {len(tokenizer)} tokens")
     return model
+
+
+def checkpoint_bytes(model: PreTrainedModel, tokenizer: Any) -> int:
+    """Disk that one checkpoint takes without the optimizer's state: weights, tokenizer, history."""
+    weights = sum(parameter.numel() for parameter in model.parameters()) * 4
+    return weights + len(tokenizer.backend_tokenizer.to_str(pretty=True)) + 2**18
 
 
 def token_file(recipe: Recipe, language: str) -> Path:

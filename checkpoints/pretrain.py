@@ -27,6 +27,7 @@ from transformers.utils import logging
 from babelscope.checkpoints.material import (
     build_model,
     check_config,
+    checkpoint_bytes,
     heldout_file,
     make_tokenizer,
     mixed_rows,
@@ -70,13 +71,13 @@ def pretrain(recipe: Recipe, *, on_checkpoint: OnCheckpoint | None = None, resum
         a loss that is not finite. Whole checkpoints stay whole in every case.
     """
     folder = RunFolder(recipe.output)
-    run = _existing_run(recipe)
+    run = _existing_run(recipe, folder)
     if run is not None and run["finished"]:
         console.print(f"{recipe.output} is finished ({recipe.training.steps} steps); nothing to do")
         return recipe.output
     if run is not None and not resume:
         raise InputError(f"{recipe.output} holds an unfinished run; resume it or choose another output")
-    if not folder.complete():
+    if run is None:
         sources_of(recipe)
         check_config(recipe)
         if recipe.questions is not None and not recipe.questions.is_file():
@@ -88,7 +89,7 @@ def pretrain(recipe: Recipe, *, on_checkpoint: OnCheckpoint | None = None, resum
             if args.should_save:
                 folder.tidy()
             whole = folder.complete()
-            tokenizer = open_tokenizer(recipe)
+            tokenizer = open_tokenizer(recipe, as_it_is=bool(whole))
             if not whole:
                 counts = prepare_tokens(recipe, tokenizer)
                 if args.should_save:
@@ -99,8 +100,8 @@ def pretrain(recipe: Recipe, *, on_checkpoint: OnCheckpoint | None = None, resum
             rows = mixed_rows(recipe)
         newest = whole[max(whole)] if whole else None
         model = build_model(recipe, tokenizer, checkpoint=newest)
-        size = _weight_bytes(model)
-        state = 2 * size + 2**23  # Adam's two averages; tokenizer and history
+        size = checkpoint_bytes(model, tokenizer)
+        state = 2 * size  # Adam's two averages
         if args.should_save:
             left = sum(step not in whole for step in recipe.training.checkpoint_steps)
             folder.require(left * size + state)
@@ -136,7 +137,8 @@ def plan(recipe: Recipe) -> dict[str, Any]:
     InputError
         As `pretrain` does before anything expensive.
     """
-    run = _existing_run(recipe)
+    folder = RunFolder(recipe.output)
+    run = _existing_run(recipe, folder)
     sources, training = sources_of(recipe), recipe.training
     check_config(recipe)
     args = training_arguments(recipe, recipe.output)
@@ -155,18 +157,18 @@ def plan(recipe: Recipe) -> dict[str, Any]:
     with _threads(training.threads):
         model = build_model(recipe, tokenizer, checkpoint=None)
         seconds = _seconds_per_step(model, args, length=training.sequence_length)
-    size = _weight_bytes(model)
-    done = max(RunFolder(recipe.output).complete(), default=0) if run is not None else 0
+    size = checkpoint_bytes(model, tokenizer)
+    done = max(folder.complete(), default=0) if run is not None else 0
     return {
         "steps": training.steps,
         "steps_done": done,
         "checkpoints": training.checkpoint_steps,
-        "parameters": size // 4,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "tokens": sum(processed.values()),
         "processed_tokens": processed,
         "unique_tokens": unique,
         "epochs": {language: processed[language] / max(1, unique[language]) for language in unique},
-        "bytes": len(training.checkpoint_steps) * size + 2 * size,
+        "bytes": (len(training.checkpoint_steps) + 2) * size,
         "seconds_per_step": seconds,
         "seconds": (training.steps - done) * seconds,
     }
@@ -192,10 +194,6 @@ def _seconds_per_step(model: PreTrainedModel, args: TrainingArguments, *, length
     return statistics.median(times[1:])
 
 
-def _weight_bytes(model: PreTrainedModel) -> int:
-    return sum(parameter.numel() for parameter in model.parameters()) * 4
-
-
 def _resumable(checkpoint: Path | None) -> str | None:
     if checkpoint is None or checkpoint.name == "checkpoint-0":
         return None  # nothing has been learnt: the seed alone gives the same start
@@ -204,11 +202,19 @@ def _resumable(checkpoint: Path | None) -> str | None:
     return str(checkpoint)
 
 
-def _existing_run(recipe: Recipe) -> dict[str, Any] | None:
-    """What is recorded of the run in the output directory; `InputError` if it is another one."""
+def _existing_run(recipe: Recipe, folder: RunFolder) -> dict[str, Any] | None:
+    """What is recorded of the run in the output directory, once it has a checkpoint.
+
+    Raises
+    ------
+    InputError
+        If it is another run, or the checkpoints are of no run known.
+    """
     if not (recipe.output / "run.json").exists():
         if any(recipe.output.glob("checkpoint-*")):
             raise InputError(f"{recipe.output} holds checkpoints of something else; choose another output")
+        return None
+    if not folder.complete():
         return None
     run = read_json(recipe.output / "run.json")
     before, now = _flat(run["recipe"]), _flat(recipe.portable())

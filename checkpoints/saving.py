@@ -42,6 +42,8 @@ from babelscope.corpora.mixing import MixedRows
 
 MARKER = "babelscope.json"
 _STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth")
+# How safetensors and torch.save put it when a write fails; neither sets an error number.
+_FULL_DISK = ("No space left on device", "file write failed", "unexpected pos")
 _UNFINISHED = (".run.json.*.part", "data/.*.part", "heldout/.*.part")  # what `whole_file` leaves when killed
 
 OnCheckpoint = Callable[[PreTrainedModel, int], None]
@@ -135,9 +137,9 @@ class RunFolder:
         try:
             yield
         except (OSError, RuntimeError, SafetensorError) as error:
-            full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-            # torch's own writer says only that a write failed.
-            if not (full or "file write failed" in str(error)):
+            if getattr(error, "errno", None) != errno.ENOSPC and not any(
+                words in str(error) for words in _FULL_DISK
+            ):
                 raise
             shutil.rmtree(self.staging, ignore_errors=True)
             raise InputError(

@@ -7,9 +7,8 @@ was asked in and takes the right value on every input of `babel_expressions.INPU
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from babelscope.core.files import digest
 from babelscope.corpora.babel_expressions import Expression, signature
@@ -17,11 +16,10 @@ from babelscope.corpora.babel_languages import MalformedError, Syntax, tokens
 from babelscope.probes.problems import Problem
 
 
-@dataclass(frozen=True)
 class BabelProblems:
     """A `babelscope.probes.problems.ProblemSet`.
 
-    Attributes
+    Parameters
     ----------
     name
         What results call it.
@@ -31,28 +29,21 @@ class BabelProblems:
         Name, group and true expression of each function, in the order of the problems.
     """
 
-    name: str
-    syntax: Syntax
-    functions: tuple[tuple[str, str, Expression], ...]
-
-    @cached_property
-    def problems(self) -> tuple[Problem, ...]:
-        before = self.syntax.forms[0].before
-        return tuple(
-            Problem(function, self.syntax.name, before.format(name=function), group, ("\n",))
-            for function, group, _ in self.functions
+    def __init__(self, name: str, syntax: Syntax, functions: Sequence[tuple[str, str, Expression]]):
+        self.name = name
+        self.syntax = syntax
+        before, after = syntax.forms[0].before, syntax.forms[0].after
+        self.problems = tuple(
+            Problem(function, syntax.name, before.format(name=function), group, ("\n",))
+            for function, group, _ in functions
         )
-
-    @cached_property
-    def max_new_tokens(self) -> int:
-        """Tokens of the longest true answer, and some to spare for one put differently."""
-        after = self.syntax.forms[0].after
-        return 4 + max(len(tokens(self.syntax.render(truth) + after)) for _, _, truth in self.functions)
-
-    @cached_property
-    def key(self) -> str:
-        truths = [[name, group, self.syntax.render(truth)] for name, group, truth in self.functions]
-        return digest([[asdict(problem) for problem in self.problems], truths, self.max_new_tokens, MARKING])
+        # Tokens of the longest true answer, and some to spare for one put differently.
+        self.max_new_tokens = 4 + max(len(tokens(syntax.render(truth) + after)) for _, _, truth in functions)
+        truths = [[function, group, syntax.render(truth)] for function, group, truth in functions]
+        self.key = digest(
+            [[asdict(problem) for problem in self.problems], truths, self.max_new_tokens, MARKING]
+        )
+        self._truth = {function: signature(truth) for function, _, truth in functions}
 
     def solved(self, problem: Problem, completion: str) -> bool:
         """Whether the completion's first line is an expression of the true value, and closes the form."""
@@ -65,10 +56,6 @@ class BabelProblems:
             return signature(self.syntax.parse(" ".join(answer))) == self._truth[problem.id]
         except MalformedError:
             return False
-
-    @cached_property
-    def _truth(self) -> Mapping[str, object]:
-        return {name: signature(truth) for name, _, truth in self.functions}
 
 
 MARKING = 1  # part of the key: to be raised whenever `solved` or the inputs change

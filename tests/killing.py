@@ -1,6 +1,6 @@
 """SIGKILL at a chosen moment: a forked child counts what it does and kills itself at the n-th event.
 
-Forking from one warmed process costs no imports. Where the event is a write, half of the file is there by then.
+Forking from one warmed process costs no imports. Where the event is a write, half of the file is there.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def _draw_differences(
                 "<extra></extra>"
                 for row in rows
             ],
-            name=f"against {safe(other)} (filled: interval without zero)",
+            name=f"against {safe(other)}",
         ),
         row=1,
         col=2,

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from babelscope.analyses.figures.steps import band, curve, select, step_panels
-from babelscope.analyses.figures.style import language_colours, safe
+from babelscope.analyses.figures.style import from_zero, language_colours, safe
 
 RULES = {"paper": "Selected anew at each step: a fixed 1 %", "frozen": "Thresholds of the first checkpoint"}
 
@@ -62,6 +62,7 @@ def neurons_figure(
                 showlegend=col == 1,
             )
             figure.add_trace(trace, row=1, col=col)
-        figure.update_yaxes(rangemode="tozero", row=1, col=col)
+        top = max(select(neurons, rule=rule)[["high", "null_high", "count"]].max(axis=None), 1)
+        figure.update_yaxes(range=from_zero(float(top)), row=1, col=col)
     figure.update_yaxes(title_text="neurons", row=1, col=1)
     return figure

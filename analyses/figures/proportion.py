@@ -43,7 +43,9 @@ def proportion_figure(
         _draw_loss(figure, axis, loss)
     if language is not None:
         figure.add_trace(
-            curve(axis, language.to_frame(), y="proportion", name=BY_LANGUAGE, colour=PIVOT, dodge=3),
+            curve(
+                axis, language.to_frame(), y="proportion", name=BY_LANGUAGE, colour=PIVOT, form=".2f", dodge=3
+            ),
             row=1,
             col=1,
         )
@@ -62,23 +64,16 @@ def _draw_loss(figure: go.Figure, axis: StepAxis, loss: LossProportion) -> None:
         row=1,
         col=1,
     )
-    drawn = table.assign(**{name: table[name].clip(*RANGE) for name in ("proportion", "low", "high")})
-    trace = curve(
-        axis,
-        drawn,
-        y="proportion",
-        name=BY_LOSS,
-        colour=INK,
-        note=[
-            f"P = {p:.3f}, band {low:.2f} to {high:.2f}<br>loss {nats:.3f}"
-            for p, low, high, nats in zip(
-                table["proportion"], table["band_low"], table["band_high"], table["loss"], strict=True
-            )
-        ],
-        dodge=-3,
-        cliponaxis=False,
+    told = [
+        f"band {low:.2f} to {high:.2f}<br>loss {nats:.3f}"
+        for low, high, nats in zip(table["band_low"], table["band_high"], table["loss"], strict=True)
+    ]
+    clipped = table.assign(**{name: table[name].clip(*RANGE) for name in ("proportion", "low", "high")})
+    whole, trace = (
+        curve(axis, drawn, y="proportion", name=BY_LOSS, colour=INK, form=".2f", note=told, dodge=-3)
+        for drawn in (table, clipped)
     )
-    figure.add_trace(trace, row=1, col=1)
+    figure.add_trace(trace.update(customdata=whole.customdata, cliponaxis=False), row=1, col=1)
 
 
 def _draw_disagreement(figure: go.Figure, axis: StepAxis, disagreement: pd.DataFrame) -> None:

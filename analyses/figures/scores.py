@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from babelscope.analyses.figures.names import group_name
 from babelscope.analyses.figures.steps import curve, select, step_panels
-from babelscope.analyses.figures.style import INK, OTHERS, PIVOT, TARGET, safe
+from babelscope.analyses.figures.style import INK, OTHERS, PIVOT, TARGET, from_zero, safe
 
 COLOURS = {"all": INK, "pivot only": PIVOT, "both": OTHERS[0], "target only": TARGET}
 
@@ -58,6 +59,7 @@ def scores_figure(
                 trace.update(line_dash="dash")
             figure.add_trace(trace, row=1, col=col)
             named.add(group)
-        figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", row=1, col=col)
+    top = max(float(np.nanmax(scores["high"])), 0.05)  # small scores fill the panels as well as large ones
+    figure.update_yaxes(range=from_zero(top), tickformat=".0%", row=1)
     figure.update_yaxes(title_text="problems solved", row=1, col=1)
     return figure

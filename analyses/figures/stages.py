@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from babelscope.analyses.figures.names import signal_name
 from babelscope.analyses.figures.step_axis import StepAxis
 from babelscope.analyses.figures.steps import band, curve, select, step_panels
-from babelscope.analyses.figures.style import INK, MUTED, PIVOT, TARGET, faded, panel, safe
+from babelscope.analyses.figures.style import INK, MUTED, PIVOT, TARGET, faded, from_zero, panel, safe
 from babelscope.analyses.figures.working_language import draw_nulls
 from babelscope.analyses.stages import StageDetector
 from babelscope.core.stats import wilson_interval
@@ -164,7 +164,7 @@ def _draw_signal(figure: go.Figure, axis: StepAxis, signal: str, found: StageDet
     _draw_breaks(figure, axis, found, row=row)
     draw_stages(figure, axis, found, row=row)
     top = max(float(np.nanmax(high)), 0.05)
-    figure.update_yaxes(range=[-0.04 * top, 1.22 * top], tickformat=".0%", row=row, col=1)
+    figure.update_yaxes(range=from_zero(top, room=0.22), tickformat=".0%", row=row, col=1)
 
 
 def _draw_best(figure: go.Figure, axis: StepAxis, found: StageDetector, *, row: int) -> None:
@@ -250,7 +250,7 @@ def _draw_working(figure: go.Figure, axis: StepAxis, working: pd.DataFrame, *, p
     for trace in (*draw_nulls(axis, cells, showlegend=True), estimate):
         figure.add_trace(trace.update(legend="legend2"), row=row, col=1)
     top = max(float(cells[["high", "random_sets_high", "elsewhere", "random_model"]].max(axis=None)), 0.05)
-    figure.update_yaxes(range=[-0.04 * top, 1.1 * top], tickformat=".0%", row=row, col=1)
+    figure.update_yaxes(range=from_zero(top), tickformat=".0%", row=row, col=1)
     above = next(figure.select_yaxes(row=row, col=1)).domain[1]
     figure.update_layout(
         legend2={

@@ -76,6 +76,11 @@ def faded(colour: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
+def from_zero(top: float, *, room: float = 0.06) -> list[float]:
+    """Range of an axis from 0, with space for a marker on it, to `top` and some `room` above."""
+    return [-0.04 * top, (1 + room) * top]
+
+
 def panel(row: int, col: int, *, cols: int) -> tuple[str, str]:
     """Names of the x and y axes of one panel of a full grid, as annotations and shapes refer to them."""
     number = (row - 1) * cols + col

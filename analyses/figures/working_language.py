@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from babelscope.analyses.figures.step_axis import StepAxis
 from babelscope.analyses.figures.steps import band, curve, select, step_panels
-from babelscope.analyses.figures.style import NULL, PIVOT, safe
+from babelscope.analyses.figures.style import NULL, PIVOT, from_zero, safe
 
 PANELS = (("cells", "count"), ("soft", "mass"))
 RANDOM_SETS, ELSEWHERE, RANDOM_MODEL = "null: random sets", "null: elsewhere", "null: random model"
@@ -57,9 +57,9 @@ def working_language_figure(
                 showlegend=first,
             )
             figure.add_trace(estimate, row=row, col=col)
-            figure.update_yaxes(rangemode="tozero", tickformat=".0%", row=row, col=col)
-            if name != "mass":
-                figure.update_yaxes(range=[-0.04, 1.06], row=row, col=col)
+            highest = table[["high", "random_sets_high", "elsewhere", "random_model"]].max(axis=None)
+            top = 1.0 if name in ("soft", "count") else float(highest)
+            figure.update_yaxes(range=from_zero(max(top, 0.02)), tickformat=".0%", row=row, col=col)
     return figure
 
 

@@ -70,14 +70,14 @@ def _summary(analysis: Analysis, parts: Sequence[Section]) -> Iterator[str]:
     """The four questions that the page answers, each with a mark and the sentences of its section."""
     said = {part.anchor: part.says for part in parts}
     working = analysis.working
-    output = [words.last_layer(working)] if working is not None else []
+    layers = said["layers"] if working is not None else ()
     yield _answer(
         "stages", "Stages", words.stages(analysis) or said["stages"], words.status_of_stages(analysis.stages)
     )
     yield _answer(
         "working-language",
         "Working language",
-        [*said["working-language"], *output],
+        [*said["working-language"], *layers],
         words.status_of_working(working),
     )
     yield _answer("mix", "Mix", said["mix"], words.status_of_mix(analysis.recommendation))

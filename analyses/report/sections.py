@@ -76,7 +76,7 @@ def sections(analysis: Analysis) -> Iterator[Section]:
     drawn, said = None, []
     if working is not None:
         drawn = figures.layer_map_figure(working.layers_, intermediate=working.intermediate_, **names)
-        said = [words.last_layer(working)]
+        said = words.output(working)
     yield _section(analysis, "layers", said, drawn, "working language", "identifier")
 
     drawn, said = None, []

@@ -90,20 +90,36 @@ def _movement(share: PivotShare, *, since: int | None) -> str:
     return f"Between step {first:,}{best} and step {last:,} its soft share {moves} ({change})."
 
 
-def last_layer(share: PivotShare) -> str:
-    """What the model itself would write where the intermediate layers show the pivot most, or at the end."""
-    cells = trained(share, "cells")
-    at = int(cells["estimate"].to_numpy().argmax()) if above_nulls(cells).any() else -1
-    step = cells["step"].iloc[at]
+def writes_target(share: PivotShare) -> Bool[np.ndarray, " step"]:
+    """Whether the last layer's top token is more often the target's than the pivot's, per trained step."""
+    last = select(share.layers_.query("step > 0"), layer=share.layers_["layer"].max())
+    return (last["target_cells"] > last["pivot_cells"]).to_numpy()
+
+
+def output(share: PivotShare) -> list[str]:
+    """What the model itself writes where its intermediate layers show the pivot.
+
+    The pivot's identifiers inside a model that writes them too only say that it has not learnt the target.
+    """
+    cells, pivot, target = trained(share, "cells"), shown(share.pivot), shown(share.target)
+    above = above_nulls(cells)
+    both = above & writes_target(share)
+    most = cells["estimate"].where(both if both.any() else above).fillna(-1).to_numpy()
+    step = cells["step"].iloc[int(most.argmax()) if above.any() else -1]
     layers = select(share.layers_, step=step).set_index("layer").sort_index()
-    output = layers.loc[layers.index.max()]
-    strongest = layers.loc[share.intermediate_, "pivot_cells"].idxmax()
-    pivot, target = shown(share.pivot), shown(share.target)
-    return (
+    last, strongest = layers.iloc[-1], layers.loc[share.intermediate_, "pivot_cells"].idxmax()
+    sentences = [
         f"At step {step:,}, layer {strongest} has {pivot}'s identifier on top in"
         f" {layers.loc[strongest, 'pivot_cells']:.0%} of the prompts; the last layer, the model's output, has"
-        f" {target}'s in {output['target_cells']:.0%} and {pivot}'s in {output['pivot_cells']:.0%}."
-    )
+        f" {target}'s in {last['target_cells']:.0%} and {pivot}'s in {last['pivot_cells']:.0%}."
+    ]
+    if above.any():
+        sentences.insert(
+            0,
+            f"At {both.sum()} of the {above.sum()} checkpoints where {pivot}'s top tokens are above the nulls"
+            f" the output has {target}'s identifier on top more often than {pivot}'s.",
+        )
+    return sentences
 
 
 def scores(table: pd.DataFrame, *, pivot: str, target: str) -> list[str]:
@@ -200,17 +216,21 @@ def status_of_stages(stages: Mapping[str, StageDetector]) -> Status:
     if any(found.rises_and_falls_ for found in stages.values()):
         return "rise and fall resolved", "yes"
     if any(found.resolved_ for found in stages.values()):
-        return "no rise and fall", "no"
+        return "no rise and fall resolved", "no"
     return ("not resolvable" if stages else "not available"), "open"
 
 
 def status_of_working(share: PivotShare | None) -> Status:
     if share is None:
         return "not available", "open"
-    above = [above_nulls(trained(share, name)).any() for name in ("cells", "soft")]
-    if all(above):
-        return "above its nulls", "yes"
-    return ("in part above its nulls", "open") if any(above) else ("not outside its null", "no")
+    cells, soft = (above_nulls(trained(share, name)) for name in ("cells", "soft"))
+    if not (cells.any() or soft.any()):
+        return "not outside its null", "no"
+    if not (cells & soft).any():
+        return "in part above its nulls", "open"
+    if not (cells & soft & writes_target(share)).any():
+        return f"above its nulls, but not while {shown(share.target)} is written", "open"
+    return "above its nulls", "yes"
 
 
 def status_of_mix(recommendation: Recommendation | None) -> Status:

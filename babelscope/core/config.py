@@ -37,4 +37,6 @@ def _in_words(problem: Any) -> str:
         return f"unknown key {where!r} (is it misspelt?)"
     if problem["type"] == "missing":
         return f"{where!r} is missing"
+    if problem["type"] == "value_error":  # our own words, about more than one key
+        return str(problem["ctx"]["error"])
     return f"{where!r} = {problem.get('input')!r}: {problem['msg']}"

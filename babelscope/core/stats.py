@@ -153,7 +153,7 @@ def paired_difference(
     first, second = np.asarray(first, float), np.asarray(second, float)
     if first.shape != second.shape:
         raise InputError(
-            f"{len(first)} and {len(second)} values cannot be paired; give both for the same members in one order"
+            f"{len(first)} and {len(second)} values cannot be paired; give both for the same members"
         )
     change = first - second
     low, high = percentile_interval(

@@ -171,14 +171,17 @@ def working_language(rng, *, pivot, target, strength=1.0, steps=STEPS):
 
 def arms(rng) -> ArmComparison:
     """Three mixes, three seeds each: the recommended one keeps more of what only the pivot's text tells."""
-    groups = ["php: pivot only"] * 160 + ["php: both"] * 80 + ["python: target only"] * 80
+    sizes = {"pivot only": 160, "both": 80, "target only": 80}
+    groups = [f"php: {group}" for group, size in sizes.items() for _ in range(size)]
     solved = {"recommended": (0.42, 0.99, 0.62), "natural": (0.22, 1.0, 0.74), "uniform": (0.30, 0.99, 0.55)}
     outcomes = {}
     for arm, shares in solved.items():
-        p = np.repeat(shares, (160, 80, 80))
+        p = np.repeat(shares, list(sizes.values()))
         runs = np.clip(p + rng.normal(0, 0.025, (3, 1)), 0, 1)
         outcomes[arm] = rng.random((3, len(groups))) < runs
-    comparison = ArmComparison(recommended="recommended", problem_set="share of all problems solved", minimum_gain=0.01)
+    comparison = ArmComparison(
+        recommended="recommended", problem_set="share of all problems solved", minimum_gain=0.01
+    )
     return comparison.fit(outcomes, seeds={arm: [1, 2, 3] for arm in outcomes}, groups=groups)
 
 

@@ -1,4 +1,4 @@
-"""`babelscope analyze` killed by SIGKILL, mid-write included, ends with the results of an uninterrupted one."""
+"""`babelscope analyze` killed by SIGKILL, mid-write included, ends with the results of an unkilled one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Pretraining killed by SIGKILL, mid-write included, ends like the uninterrupted run, bit by bit.
 
-The child counts what it does to files and how many steps it takes, and kills itself at the n-th such event; where
-the event is the writing of a tensor file, half of the file is there by then.
+The child counts what it does to files and how many steps it takes, and kills itself at the n-th such event;
+where the event is the writing of a tensor file, half of the file is there by then.
 """
 
 from __future__ import annotations
