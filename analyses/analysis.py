@@ -31,6 +31,11 @@ from babelscope.checkpoints.series import Finding
 from babelscope.core.errors import InputError
 
 T = TypeVar("T")
+PROBLEM_SETS = {  # whose rise and fall Algorithm 1 needs; the best checkpoint is that of all problems
+    "pivot knowledge": "the problems that only the pivot's text answers",
+    "score": "all problems",
+    "identifier choice": "the identifiers chosen",
+}
 PIVOT_KNOWLEDGE = "pivot only"  # the group of problems that only the pivot's text answers
 
 
@@ -125,7 +130,7 @@ class Analysis:
         }
 
 
-def analyse(results: Results, *, available: Mapping[str, int] | None = None) -> Analysis:
+def analyse(results: Results, *, available: Mapping[str, float] | None = None) -> Analysis:
     """Draw every conclusion that the results bear.
 
     Parameters
@@ -224,13 +229,13 @@ def _recommend(
     curves: Mapping[str, ScoreCurve],
     stages: Mapping[str, StageDetector],
     loss: LossProportion | None,
-    available: Mapping[str, int] | None,
+    available: Mapping[str, float] | None,
     notes: list[str],
 ) -> Recommendation | None:
     series = results.series
     if not series.run:
         notes.append("The run left no record; it is taken to continue from a model of the pivot.")
-    tokens = available or series.unique_tokens
+    tokens = {name: int(count) for name, count in (available or series.unique_tokens).items()}
     pivot, target = str(series.pivot), str(series.target)
     lacking = [name for name in (pivot, target) if name not in tokens]
     if lacking:
@@ -247,7 +252,7 @@ def _recommend(
         mean_score=StageDetector().fit(curves[MEAN]) if MEAN in curves else stages[rising],
         available_tokens=tokens[target],
         continues_from_pivot=series.continues_from_pivot,
-        problem_set=f"{rising!r} (best checkpoint: {MEAN if MEAN in curves else rising}, all problems)",
+        problem_set=PROBLEM_SETS[rising],
     )
     return recommend([run], pivot=pivot, pivot_tokens=tokens[pivot])
 

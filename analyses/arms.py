@@ -29,7 +29,7 @@ from babelscope.interp.streams import ProblemStream
 from babelscope.probes.problems import ProblemSet
 
 RECOMMENDED = "recommended"
-METRIC = "share of all problems solved at the last checkpoint, asked in pivot and target"
+METRIC = "all problems, asked in pivot and target, at the last checkpoint"
 
 
 def reference_mixes(pivot: str, available: Mapping[str, int]) -> dict[str, Mix]:

@@ -13,6 +13,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from babelscope.analyses.sweep import Results
+from babelscope.core.languages import shown
 from babelscope.core.stats import bootstrap_mean, percentile_interval, resample, wilson_interval
 from babelscope.interp.lape import Thresholds, firing_rate
 
@@ -183,7 +184,9 @@ class PivotShare:
         high over random token sets, the value elsewhere in the prompts, the value on a random model;
         `outside_null` where the interval clears all three. Statistics, over cells of the intermediate layers:
         "count" (Eq. 1: pivot's / (pivot's + target's) top tokens; NaN without any), "cells" (pivot's top
-        tokens / all cells), "soft" (mean share), "mass" (mean probability of the pivot's identifiers).
+        tokens / all cells), "translated" (the same, over prompts at which the model itself writes the
+        target's identifier: NaN without any), "soft" (mean share), "mass" (mean probability of the pivot's
+        identifiers).
     draws_ : dict of (draws, step)
         Bootstrap draws of each statistic.
     layers_ : DataFrame
@@ -211,9 +214,12 @@ class PivotShare:
 
         weights = resample(data.sizes["prompt"], clusters=data["concept"].to_numpy().tolist(), seed=seed)
         ones = np.ones((1, weights.shape[1]))
-        at, elsewhere = self._cells(inner, ""), self._cells(inner, "elsewhere_")
+        written = (data["top"].isel(layer=-1) == self._t).transpose("prompt", "step").to_numpy()
+        at, elsewhere, sets = (
+            self._cells(inner, where) | {"written": written} for where in ("", "elsewhere_", "null_")
+        )
         random = self._cells(null.sel(layer=self.intermediate_).expand_dims("step"), "")
-        sets = self._cells(inner, "null_")
+        random["written"] = np.ones_like(random["pivot"])  # it writes nothing on purpose
         self.draws_ = {name: of(at, weights) for name, of in STATISTICS.items()}
         rows = []
         for name, of in STATISTICS.items():
@@ -244,19 +250,25 @@ class PivotShare:
         """One statistic at every step."""
         return self.table_.loc[self.table_["statistic"] == statistic, "estimate"].to_numpy()
 
+    def above_nulls(self, statistic: str) -> pd.DataFrame:
+        """Rows after step 0 at which a statistic's interval lies above all three nulls."""
+        table = self.table_[(self.table_["statistic"] == statistic) & (self.table_["step"] > 0)]
+        highest = table[["elsewhere", "random_model", "random_sets_high"]].max(axis=1)
+        return table.loc[table["low"] > highest]
+
     def _in_words(self) -> str:
-        table = self.table_.query("statistic == 'cells' and step > 0")
-        nulls = table[["elsewhere", "random_model", "random_sets_high"]].max(axis=1)
-        above = table.loc[table["outside_null"] & (table["estimate"] > nulls)]
+        pivot, target = shown(self.pivot), shown(self.target)
         layers = f"layers {self.intermediate_[0]}–{self.intermediate_[-1]}"
-        where = f"Where {self.target}'s identifiers are due, {layers}"
+        where = f"Where the model writes {target}'s identifiers, {layers}"
+        checkpoints = int((self.steps_ > 0).sum())
+        above = self.above_nulls("translated")
         if above.empty:
-            return f"{where} do not decode to {self.pivot}'s more often than the nulls do, at any step."
+            return f"{where} do not decode to {pivot}'s more often than the nulls do, at any step."
         peak = above.loc[above["estimate"].idxmax()]
         return (
-            f"{where} decode to {self.pivot}'s outside all nulls at {len(above)} of "
-            f"{len(table)} trained checkpoints, most at step {peak['step']:.0f} "
-            f"({peak['estimate']:.0%} of the cells, {peak['low']:.0%} to {peak['high']:.0%})."
+            f"{where} decode to {pivot}'s above all nulls at {len(above)} of {checkpoints} trained checkpoints, "
+            f"most at step {peak['step']:,.0f} ({peak['estimate']:.0%} of the cells, {peak['low']:.0%} to "
+            f"{peak['high']:.0%})."
         )
 
     def _cells(self, data: xr.Dataset, where: str) -> dict[str, Float[np.ndarray, "*draw prompt step"]]:
@@ -291,14 +303,26 @@ def _mean(cells: Cells, weights: Weights, name: str) -> Float[np.ndarray, "*draw
     return weights @ cells[name] / weights.sum(1, keepdims=True)
 
 
+def _translated(cells: Cells, weights: Weights) -> Float[np.ndarray, "*draw resample step"]:
+    return _ratio(weights @ (cells["pivot"] * cells["written"]), weights @ cells["written"])
+
+
 def _eq_1(cells: Cells, weights: Weights) -> Float[np.ndarray, "*draw resample step"]:
     pivot, target = weights @ cells["pivot"], weights @ cells["target"]
-    return np.divide(pivot, pivot + target, out=np.full_like(pivot, np.nan), where=pivot + target > 0)
+    return _ratio(pivot, pivot + target)
+
+
+def _ratio(
+    part: Float[np.ndarray, "*shape"], whole: Float[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
+    part, whole = np.broadcast_arrays(part, whole)
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
 STATISTICS = {
     "count": _eq_1,
     "cells": partial(_mean, name="pivot"),
+    "translated": _translated,
     "soft": partial(_mean, name="soft"),
     "mass": partial(_mean, name="mass"),
 }

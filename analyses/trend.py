@@ -94,4 +94,5 @@ def disagreement(loss: LogLinear, language: LogLinear, steps: Float[np.ndarray, 
 
 def _zero(a: Float[np.ndarray, "*n"] | float, b: Float[np.ndarray, "*n"] | float) -> Float[np.ndarray, "*n"]:
     falls = np.less(b, 0)
-    return np.where(falls, 10 ** np.divide(a, np.where(falls, np.negative(b), 1)), np.inf)
+    with np.errstate(over="ignore"):  # a line that hardly falls reaches 0 at infinity
+        return np.where(falls, 10 ** np.divide(a, np.where(falls, np.negative(b), 1)), np.inf)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
 
 from babelscope.analyses.analysis import Analysis
 from babelscope.analyses.comparison import ArmComparison
@@ -40,12 +39,6 @@ def trained(share: PivotShare, statistic: str) -> pd.DataFrame:
     return select(share.table_.query("step > 0"), statistic=statistic)
 
 
-def above_nulls(table: pd.DataFrame) -> Bool[np.ndarray, " step"]:
-    """Whether the interval lies above all three nulls, per row of `PivotShare.table_`."""
-    nulls = table[["elsewhere", "random_model", "random_sets_high"]].to_numpy(float)
-    return table["outside_null"].to_numpy(bool) & (table["low"].to_numpy() > np.nanmax(nulls, axis=1))
-
-
 def working_language(share: PivotShare, *, since: int | None) -> list[str]:
     """Whether the intermediate layers show the pivot's identifiers beyond the nulls, and how that changes."""
     pivot, layers = shown(share.pivot), f"layers {min(share.intermediate_)}–{max(share.intermediate_)}"
@@ -56,7 +49,7 @@ def working_language(share: PivotShare, *, since: int | None) -> list[str]:
     sentences = []
     for name, subject in subjects.items():
         table = trained(share, name)
-        above = table.iloc[np.flatnonzero(above_nulls(table))]
+        above = share.above_nulls(name)
         at, below = f"of {len(table)} trained checkpoints", np.count_nonzero(table["outside_null"])
         if len(above):
             most = above.loc[above["estimate"].idxmax()]
@@ -90,36 +83,24 @@ def _movement(share: PivotShare, *, since: int | None) -> str:
     return f"Between step {first:,}{best} and step {last:,} its soft share {moves} ({change})."
 
 
-def writes_target(share: PivotShare) -> Bool[np.ndarray, " step"]:
-    """Whether the last layer's top token is more often the target's than the pivot's, per trained step."""
-    last = select(share.layers_.query("step > 0"), layer=share.layers_["layer"].max())
-    return (last["target_cells"] > last["pivot_cells"]).to_numpy()
-
-
 def output(share: PivotShare) -> list[str]:
-    """What the model itself writes where its intermediate layers show the pivot.
+    """What the intermediate layers show where the model itself writes the target's identifier.
 
     The pivot's identifiers inside a model that writes them too only say that it has not learnt the target.
     """
-    cells, pivot, target = trained(share, "cells"), shown(share.pivot), shown(share.target)
-    above = above_nulls(cells)
-    both = above & writes_target(share)
-    most = cells["estimate"].where(both if both.any() else above).fillna(-1).to_numpy()
-    step = cells["step"].iloc[int(most.argmax()) if above.any() else -1]
+    translated = trained(share, "translated")
+    above = share.above_nulls("translated")
+    ranked = above if len(above) else translated
+    most = ranked["estimate"].fillna(-1).to_numpy().argmax()
+    step, pivot, target = ranked["step"].iloc[int(most)], shown(share.pivot), shown(share.target)
     layers = select(share.layers_, step=step).set_index("layer").sort_index()
     last, strongest = layers.iloc[-1], layers.loc[share.intermediate_, "pivot_cells"].idxmax()
-    sentences = [
+    return [
+        share.verdict_,
         f"At step {step:,}, layer {strongest} has {pivot}'s identifier on top in"
         f" {layers.loc[strongest, 'pivot_cells']:.0%} of the prompts; the last layer, the model's output, has"
-        f" {target}'s in {last['target_cells']:.0%} and {pivot}'s in {last['pivot_cells']:.0%}."
+        f" {target}'s in {last['target_cells']:.0%} and {pivot}'s in {last['pivot_cells']:.0%}.",
     ]
-    if above.any():
-        sentences.insert(
-            0,
-            f"At {both.sum()} of the {above.sum()} checkpoints where {pivot}'s top tokens are above the nulls"
-            f" the output has {target}'s identifier on top more often than {pivot}'s.",
-        )
-    return sentences
 
 
 def scores(table: pd.DataFrame, *, pivot: str, target: str) -> list[str]:
@@ -223,14 +204,11 @@ def status_of_stages(stages: Mapping[str, StageDetector]) -> Status:
 def status_of_working(share: PivotShare | None) -> Status:
     if share is None:
         return "not available", "open"
-    cells, soft = (above_nulls(trained(share, name)) for name in ("cells", "soft"))
-    if not (cells.any() or soft.any()):
-        return "not outside its null", "no"
-    if not (cells & soft).any():
-        return "in part above its nulls", "open"
-    if not (cells & soft & writes_target(share)).any():
+    if len(share.above_nulls("translated")):
+        return "above its nulls", "yes"
+    if len(share.above_nulls("cells")):
         return f"above its nulls, but not while {shown(share.target)} is written", "open"
-    return "above its nulls", "yes"
+    return "not outside its null", "no"
 
 
 def status_of_mix(recommendation: Recommendation | None) -> Status:

@@ -83,14 +83,23 @@ def test_layers_that_decode_to_the_pivot_are_outside_their_nulls_and_said_to_be(
     assert table["outside_null"].all()
     assert (table["low"] < table["estimate"]).all()
     assert (table["estimate"] < table["high"]).all()
-    assert "outside all nulls at 1 of 1 trained checkpoints" in found.verdict_
+    assert "above all nulls at 1 of 1 trained checkpoints" in found.verdict_
 
 
 def test_layers_that_decode_to_the_pivot_no_more_than_random_sets_do_claim_nothing():
     found = pivot_share(0.02)
     table = found.table_[found.table_["statistic"] == "cells"]
     assert not table["outside_null"].any()
-    assert "do not decode to python's more often than the nulls" in found.verdict_
+    assert "do not decode to Python's more often than the nulls" in found.verdict_
+
+
+def test_what_is_translated_is_read_only_where_the_model_writes_the_target():
+    data = cells(0.3)
+    data["top"][:, -1, :20] = 0  # at half of the prompts the model still writes the pivot's
+    random = cells(0.0).isel(step=0, drop=True)
+    found = tables.PivotShare(Stored(random, working_language=data), pivot="python", target="php")  # pyright: ignore
+    inner = data["top"].isel(layer=slice(0, 5), prompt=slice(20, None))
+    np.testing.assert_allclose(found.estimate("translated"), (inner == 0).mean(["layer", "prompt"]))
 
 
 def test_no_cell_with_an_identifier_has_no_count():
