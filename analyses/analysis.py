@@ -54,7 +54,7 @@ class Analysis:
     scores, losses, neurons
         As `tables` makes them; `scores` is None without problems.
     working
-        Working language with its nulls, or None.
+        Working language with its nulls.
     stages
         A fitted detector per signal.
     loss_proportion, language_proportion
@@ -80,7 +80,7 @@ class Analysis:
     working: tables.PivotShare
     stages: Mapping[str, StageDetector]
     loss_proportion: LossProportion | None
-    language_proportion: WorkingLanguageProportion
+    language_proportion: WorkingLanguageProportion | None
     disagreement: pd.DataFrame | None
     recommendation: Recommendation | None
     comparison: ArmComparison | None
@@ -108,7 +108,9 @@ class Analysis:
             "working_language": self.working.table_,
             "working_language_by_layer": self.working.layers_,
             "proportion_by_loss": self.loss_proportion.to_frame() if self.loss_proportion else None,
-            "proportion_by_working_language": self.language_proportion.to_frame(),
+            "proportion_by_working_language": self.language_proportion.to_frame()
+            if self.language_proportion
+            else None,
             "disagreement": self.disagreement,
         }
         if self.comparison:
@@ -151,8 +153,11 @@ def analyse(results: Results, *, available: Mapping[str, float] | None = None) -
         raise InputError(f"{series.directory} does not say its pivot and target; give both to Series.open")
     notes: list[str] = []
     working = tables.PivotShare(results, pivot=series.pivot, target=series.target)
-    language_proportion = WorkingLanguageProportion().fit(
-        working.steps_, working.estimate("soft"), draws=working.draws_["soft"]
+    soft = working.estimate("soft"), working.draws_["soft"]
+    language_proportion = _or_note(
+        lambda: WorkingLanguageProportion().fit(working.steps_, soft[0], draws=soft[1]),
+        "proportion by working language",
+        notes,
     )
     loss_proportion = _or_note(lambda: _by_loss(results, working.target), "proportion by loss", notes)
     lines = [

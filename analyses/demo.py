@@ -131,7 +131,7 @@ class Demo:
         self.write()
         say(f"training the base on {BabelWorld.pivot}: {self.base_steps} steps")
         pretrain(self.recipe("base"))
-        say(f"continuing it on {self.target} with {self.replay:.0%} {BabelWorld.pivot}: {self.steps} steps")
+        say(f"continuing it on {self.target} with {self.replay:.1%} {BabelWorld.pivot}: {self.steps} steps")
         run = pretrain(self.recipe("continuation"))
         say("measuring every checkpoint")
         series = Series.open(run)

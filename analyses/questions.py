@@ -118,11 +118,12 @@ class Questions:
     def measures(self, series: Series, *, tokens: int = TOKENS) -> list[Measure[Any]]:
         """Every measure that these questions allow, on windows that fit the model's context."""
         context = series.config.get("n_positions") or series.config.get("max_position_embeddings") or 512
-        text = TextStream(self.texts, tokens=tokens, window=min(512, context))
+        window = min(512, context)
+        text = TextStream(self.texts, tokens=tokens, window=window)
         wanted: list[Measure[Any]] = [
             LanguageLoss(text),
             TransferringNeurons(text),
-            WorkingLanguage(PromptStream(self.probes, background=self.texts)),
+            WorkingLanguage(PromptStream(self.probes, background=self.texts, context=window)),
         ]
         if self.problems is not None:
             wanted.append(ProblemScores(ProblemStream(self.problems)))

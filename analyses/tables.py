@@ -266,9 +266,9 @@ class PivotShare:
             return f"{where} do not decode to {pivot}'s more often than the nulls do, at any step."
         peak = above.loc[above["estimate"].idxmax()]
         return (
-            f"{where} decode to {pivot}'s above all nulls at {len(above)} of {checkpoints} trained checkpoints, "
-            f"most at step {peak['step']:,.0f} ({peak['estimate']:.0%} of the cells, {peak['low']:.0%} to "
-            f"{peak['high']:.0%})."
+            f"{where} decode to {pivot}'s above all nulls at {len(above)} of {checkpoints} trained "
+            f"checkpoints, most at step {peak['step']:,.0f} ({peak['estimate']:.0%} of the cells, "
+            f"{peak['low']:.0%} to {peak['high']:.0%})."
         )
 
     def _cells(self, data: xr.Dataset, where: str) -> dict[str, Float[np.ndarray, "*draw prompt step"]]:

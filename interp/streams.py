@@ -152,12 +152,15 @@ class PromptStream:
         The probes of the pivot and of the targets.
     background
         Text whose token frequencies the null's random tokens are matched in.
+    context
+        Tokens that the model takes; of a longer prompt it sees the end.
     """
 
-    def __init__(self, probes: ProbeSet, *, background: Mapping[str, Sequence[str]]):
+    def __init__(self, probes: ProbeSet, *, background: Mapping[str, Sequence[str]], context: int = 512):
         self.probes = probes
         self.background = background
-        self.key = digest([probes.key, {name: list(texts) for name, texts in background.items()}])
+        self.context = context
+        self.key = digest([probes.key, {name: list(texts) for name, texts in background.items()}, context])
 
     def read(self, tokenizer: Any) -> PromptReading:
         """Tokenise prompt and identifier together, as the model will meet them.
@@ -175,7 +178,7 @@ class PromptStream:
             if reason:
                 dropped.append(f"{probe.language} {probe.concept} {probe.prompt[-24:]!r}: {reason}")
                 continue
-            placed.append((probe, ids[:-1], int(ids[-1])))
+            placed.append((probe, ids[:-1][-self.context :], int(ids[-1])))
             first.setdefault((probe.concept, probe.language), set()).add(int(ids[-1]))
         sets: dict[tuple[str, str], np.ndarray] = {}
         for (concept, language), tokens in first.items():

@@ -9,6 +9,7 @@ import typer
 
 from babelscope.cli.output import Device, Json, Pivot, Questions, Target, Text, Tokens, emit, say
 from babelscope.cli.reading import read_directory
+from babelscope.core.errors import InputError
 
 
 def command(
@@ -43,17 +44,14 @@ def command(
     )
     analysis = reading.analyse(device=device)
     found = analysis.recommendation
-    if found is not None and found.mix is not None:
+    if found is None:
+        raise InputError(" ".join(analysis.notes))
+    if found.mix is not None:
         found.mix.save(out)
     if as_json:
-        emit(
-            {
-                "recommendation": found.model_dump(mode="json") if found else None,
-                "notes": list(analysis.notes),
-            }
-        )
+        emit(found.model_dump(mode="json"))
     else:
-        say(*([found.verdict] if found else analysis.notes))
-        if found is not None and found.mix is not None:
+        say(found.verdict)
+        if found.mix is not None:
             say(f"mix: {out}", f"next: babelscope pretrain RECIPE --mix {out}")
-    return 0 if found is not None and found.mix is not None else 1
+    return 1 if found.mix is None else 0

@@ -1,0 +1,213 @@
+"""Commands as a user meets them: what is printed where, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from babelscope.cli import COMMANDS, main
+from babelscope.corpora.mix import LanguageShare, Mix
+from tests.questions import TEXTS
+
+ANALYZE = ["--pivot", "python", "--target", "php", "--tokens", "120"]
+STEPS = (0, 1, 2, 4, 8, 16, 32)
+
+
+def with_text(run: Path) -> Path:
+    (run / "heldout").mkdir(exist_ok=True)
+    for language, texts in TEXTS.items():
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (run / "heldout" / f"{language}.jsonl").write_text(lines)
+    return run
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command that must be refused: code 2, one line on stderr, nothing on stdout."""
+
+    def run(*arguments: str | Path) -> str:
+        assert main([str(argument) for argument in arguments]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("error: ")
+        assert printed.err.count("\n") == 1
+        return printed.err
+
+    return run
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name, capsys):
+    assert main([name, "--help"]) == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def test_inspect_lists_checkpoints_as_json_and_nothing_else(make_run, capsys):
+    assert main(["inspect", str(make_run(steps=(0, 10))), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [checkpoint["step"] for checkpoint in document["checkpoints"]] == [0, 10]
+    assert document["findings"] == []
+    assert document["architecture"] == "gpt2"
+
+
+def test_inspect_flags_a_truncated_checkpoint_and_exits_with_1(make_run, capsys):
+    run = make_run(steps=(0, 10))
+    file = run / "checkpoint-10" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert main(["inspect", str(run)]) == 1
+    assert "checkpoint-10: model.safetensors is truncated" in capsys.readouterr().out
+
+
+def test_analyze_writes_a_report_and_leaves_out_what_is_damaged(make_run, capsys):
+    run = with_text(make_run(steps=STEPS))
+    file = run / "checkpoint-8" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert main(["analyze", str(run), *ANALYZE, "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert [row["step"] for row in document["tables"]["losses"] if row["language"] == "php"] == [
+        0,
+        1,
+        2,
+        4,
+        16,
+        32,
+    ]
+    assert [finding["step"] for finding in document["findings"]] == [8]
+    report = (run / "analysis" / "report.html").read_text()
+    assert "checkpoint-8" in report
+
+
+def test_a_dry_run_says_the_cost_and_stores_nothing(make_run, capsys):
+    run = with_text(make_run(steps=(0, 10)))
+    assert main(["analyze", str(run), *ANALYZE, "--dry-run", "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)
+    assert cost["checkpoints"] == 2
+    assert cost["results_missing"] == 6
+    assert cost["bytes_to_read"] > 10_000
+    assert cost["seconds"] > 0
+    assert not (run / ".babelscope" / "store").exists()
+
+
+def test_a_missing_directory_is_refused(refused, tmp_path):
+    assert "nowhere is not a directory" in refused("analyze", tmp_path / "nowhere")
+
+
+def test_an_empty_directory_is_refused(refused, tmp_path):
+    assert "holds no checkpoint-N folders" in refused("inspect", tmp_path)
+
+
+def test_a_series_without_a_target_is_refused(refused, make_run):
+    assert "give --pivot and --target" in refused("analyze", make_run())
+
+
+def test_a_target_without_probes_is_refused_before_anything_is_computed(refused, make_run):
+    run = with_text(make_run(steps=(0, 10)))
+    shutil.copy(run / "heldout" / "php.jsonl", run / "heldout" / "klingon.jsonl")
+    message = refused("analyze", run, "--pivot", "python", "--target", "klingon")
+    assert "no identifier probes for ['klingon']" in message
+    assert not (run / ".babelscope").exists()
+
+
+def test_a_language_without_text_is_refused(refused, make_run):
+    assert "no held-out text for 'python'" in refused("analyze", make_run(), *ANALYZE)
+
+
+def test_different_architectures_are_refused(refused, make_run):
+    run = make_run(steps=(0,))
+    shutil.move(make_run("other", steps=(10,), family="llama") / "checkpoint-10", run)
+    assert "different architectures" in refused("analyze", run, *ANALYZE)
+
+
+def test_a_loss_that_does_not_fall_gives_no_mix(refused, make_run):
+    run = with_text(make_run(steps=STEPS))
+    for step in STEPS[1:]:  # the same weights at every step: alpha = beta
+        shutil.copy(run / "checkpoint-0" / "model.safetensors", run / f"checkpoint-{step}")
+    message = refused("mix", run, *ANALYZE, "--available", "python=1e6", "--available", "php=2e6")
+    assert "is not above beta" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("speed = 3", "unknown key 'speed'"),
+        ("[[sources]]\nlanguage = 'php'\npath = 'x'\nproportion = 0.5", "the proportions sum to 0.5, not 1"),
+        ("output = [", "is not TOML"),
+    ],
+)
+def test_a_bad_recipe_is_refused_before_training(refused, tmp_path, text, words):
+    (tmp_path / "r.toml").write_text(
+        'output = "out"\npivot = "php"\n' * text.startswith(("speed", "[[")) + text
+        if "sources" not in text
+        else f'output = "out"\npivot = "php"\n[model]\nstart = "m"\n{text}\n'
+        "[training]\nsteps = 1\nbatch_size = 1\nsequence_length = 8\nlearning_rate = 1e-3\n"
+    )
+    assert words in refused("pretrain", tmp_path / "r.toml")
+    assert not (tmp_path / "out").exists()
+
+
+def test_stages_of_a_plain_table(tmp_path, capsys):
+    steps = [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120]
+    solved = [50, 100, 180, 300, 420, 420, 300, 180, 100, 60]
+    table = tmp_path / "curve.csv"
+    table.write_text(
+        "step,solved,total\n" + "".join(f"{a},{b},1000\n" for a, b in zip(steps, solved, strict=True))
+    )
+    assert main(["stages", str(table), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["rises_and_falls"]
+    assert document["best"]["step"] in (160, 320)
+
+
+def a_mix(path: Path) -> Path:
+    shares = {"python": LanguageShare(weight=0.6), "php": LanguageShare(weight=0.4)}
+    Mix(languages=shares, pivot="python", verdict="For a test.", method="test").save(path)
+    return path
+
+
+def test_export_writes_the_stacks_own_syntax_and_says_its_unit(tmp_path, capsys):
+    mix = a_mix(tmp_path / "mix.json")
+    sources = ["--source", "python=data/py", "--source", "php=data/php"]
+    assert main(["export", str(mix), "megatron", str(tmp_path / "blend.txt"), *sources]) == 0
+    assert (tmp_path / "blend.txt").read_text().split() == ["0.6", "data/py", "0.4", "data/php"]
+    assert "unit: " in capsys.readouterr().out
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones(refused, tmp_path):
+    message = refused("export", a_mix(tmp_path / "mix.json"), "nemo", tmp_path / "x")
+    assert "hf-datasets, json, megatron" in message
+
+
+def test_a_full_disk_is_said_in_words_and_spoils_nothing(make_run, tmp_path, capsys):
+    """On a real file system of little size."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(small)], capture_output=True
+    ).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        run = small / "run"
+        shutil.copytree(with_text(make_run(steps=(0, 1, 2))), run)
+        with open(small / "filler", "wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(b"\0" * 4096)
+            except OSError:
+                filled = filler.tell()
+        with open(small / "filler", "r+b") as filler:
+            filler.truncate(filled - 60_000)  # room for some results, not for all
+        assert main(["analyze", str(run), *ANALYZE]) == 2
+        printed = capsys.readouterr()
+        assert "the disk is full" in printed.err
+        kept = sorted((run / ".babelscope").rglob("*.nc"))
+        assert not list((run / ".babelscope").rglob("*.part"))
+        (small / "filler").unlink()
+        before = {path: path.read_bytes() for path in kept if "shard" not in path.name}
+        assert main(["analyze", str(run), *ANALYZE]) == 0
+        assert all(path.read_bytes() == content for path, content in before.items())
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
