@@ -27,7 +27,14 @@ from babelscope.corpora.babel import BabelWorld
 
 # How many documents exist of each language: the pivot's corpus is the smaller one, as in the paper.
 DOCUMENTS = {"pivot": 20_000, "target": 40_000}
+BASE_STEPS, STEPS = 2400, 1200  # of training: the base, and each continuation
+REPLAY = 0.003  # the pivot's share of the continuation that is analysed
 ARMS_COMPARED = 3  # recommended, natural, uniform
+
+QUESTIONS = """\
+tokens = 5000
+babel = {{ seed = {seed}, targets = ["{target}"] }}
+"""
 
 BASE = """\
 # A model that knows {pivot} alone, but has seen every token of every language.
@@ -112,16 +119,11 @@ class Demo:
         Of the world and of training.
     target
         The language that is learnt.
-    base_steps, steps, replay
-        Training steps of the base and of each continuation, and the pivot's share in the latter.
     """
 
     output: Path
     seed: int = 0
     target: str = "php"
-    base_steps: int = 2400
-    steps: int = 1200
-    replay: float = 0.003
 
     def run(self, *, say: Callable[[str], None], arm_seeds: Sequence[int] = (0,)) -> Analysis:
         """Do all of it; `say` is told what begins."""
@@ -129,9 +131,9 @@ class Demo:
 
         say(f"writing the small Babel (seed {self.seed}) to {self.output / 'world'}")
         self.write()
-        say(f"training the base on {BabelWorld.pivot}: {self.base_steps} steps")
+        say(f"training the base on {BabelWorld.pivot}: {BASE_STEPS} steps")
         pretrain(self.recipe("base"))
-        say(f"continuing it on {self.target} with {self.replay:.1%} {BabelWorld.pivot}: {self.steps} steps")
+        say(f"continuing it on {self.target} with {REPLAY:.1%} {BabelWorld.pivot}: {STEPS} steps")
         run = pretrain(self.recipe("continuation"))
         say("measuring every checkpoint")
         series = Series.open(run)
@@ -144,9 +146,7 @@ class Demo:
             return analysis
         mix.save(self.output / "mix.json")
         mixes = {RECOMMENDED: mix} | mixes
-        say(
-            f"corrective runs: {', '.join(mixes)}, {self.steps} steps each, {len(arm_seeds)} training seed(s)"
-        )
+        say(f"corrective runs: {', '.join(mixes)}, {STEPS} steps each, {len(arm_seeds)} training seed(s)")
         comparison = run_arms(
             self.recipe("arms"),
             mixes,
@@ -164,7 +164,7 @@ class Demo:
             elsewhere = replace(self, output=Path(folder))
             elsewhere.write()
             base = plan(elsewhere.recipe("base"))
-        steps = self.base_steps + self.steps * (1 + ARMS_COMPARED * arm_seeds)
+        steps = BASE_STEPS + STEPS * (1 + ARMS_COMPARED * arm_seeds)
         return {
             "training_steps": steps,
             "tokens": steps * base["tokens"] // base["steps"],
@@ -183,17 +183,15 @@ class Demo:
         world.write_text(folder / "base.jsonl", BabelWorld.pivot, DOCUMENTS["pivot"], base=True)
         world.write_text(folder / f"{BabelWorld.pivot}.jsonl", BabelWorld.pivot, DOCUMENTS["pivot"])
         world.write_text(folder / f"{self.target}.jsonl", self.target, DOCUMENTS["target"])
-        write_text(
-            folder / "questions.toml", f'babel = {{ seed = {self.seed}, targets = ["{self.target}"] }}\n'
-        )
+        write_text(folder / "questions.toml", QUESTIONS.format(seed=self.seed, target=self.target))
         values = {
             "pivot": BabelWorld.pivot,
             "target": self.target,
             "seed": self.seed,
-            "base_steps": self.base_steps,
-            "steps": self.steps,
-            "replay": self.replay,
-            "rest": round(1 - self.replay, 6),
+            "base_steps": BASE_STEPS,
+            "steps": STEPS,
+            "replay": REPLAY,
+            "rest": round(1 - REPLAY, 6),
         }
         for name, text in (("base", BASE), ("continuation", CONTINUATION), ("arms", ARMS)):
             write_text(self.output / f"{name}.toml", text.format(**values))

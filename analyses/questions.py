@@ -34,7 +34,6 @@ from babelscope.probes.library import probed_languages, read_probes, shared_prob
 from babelscope.probes.problems import JoinedProblems, ProblemSet
 
 FILE = "questions.toml"
-TOKENS = 20_000  # of held-out text per language
 
 
 class BabelQuestions(Strict):
@@ -50,8 +49,9 @@ class BabelQuestions(Strict):
 
 
 class QuestionsFile(Strict):
-    """`questions.toml`; paths are relative to it."""
+    """`questions.toml`; paths are relative to it, `tokens` is held-out text to read per language."""
 
+    tokens: int = Field(default=20_000, ge=100)
     babel: BabelQuestions | None = None
     probes: tuple[Path, ...] = ()
 
@@ -68,15 +68,23 @@ class Questions:
         Of pivot and target.
     problems
         In pivot and target; None where there are none to solve.
+    tokens
+        Held-out text to read per language and checkpoint.
     """
 
     texts: Mapping[str, list[str]]
     probes: ProbeSet
     problems: ProblemSet | None
+    tokens: int
 
     @classmethod
     def of(
-        cls, series: Series, *, texts: Mapping[str, Path] | None = None, file: Path | None = None
+        cls,
+        series: Series,
+        *,
+        texts: Mapping[str, Path] | None = None,
+        file: Path | None = None,
+        tokens: int | None = None,
     ) -> Questions:
         """The questions of a series.
 
@@ -88,6 +96,8 @@ class Questions:
             Held-out text by language, instead of the run's own.
         file
             A questions file, instead of the run's own.
+        tokens
+            Held-out text to read per language, instead of what the file says.
 
         Raises
         ------
@@ -113,13 +123,14 @@ class Questions:
             {language: _documents(series, language, texts or {}) for language in languages},
             probes.of(*languages),
             problems,
+            tokens or asked.tokens,
         )
 
-    def measures(self, series: Series, *, tokens: int = TOKENS) -> list[Measure[Any]]:
+    def measures(self, series: Series) -> list[Measure[Any]]:
         """Every measure that these questions allow, on windows that fit the model's context."""
         context = series.config.get("n_positions") or series.config.get("max_position_embeddings") or 512
         window = min(512, context)
-        text = TextStream(self.texts, tokens=tokens, window=window)
+        text = TextStream(self.texts, tokens=self.tokens, window=window)
         wanted: list[Measure[Any]] = [
             LanguageLoss(text),
             TransferringNeurons(text),

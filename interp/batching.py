@@ -51,10 +51,11 @@ def batches(items: Sequence[Item], *, tokens: int, device: torch.device) -> Iter
         rows = max(1, tokens // len(waiting[0].ids))
         taken, waiting = waiting[:rows], waiting[rows:]
         width = len(taken[0].ids)
-        # Padding takes id 0, which every vocabulary has: what stands there is never looked at.
+        # Padding repeats a row's last token: it is never looked at, and a pad id would look like a mistake.
         input_ids = torch.zeros(len(taken), width, dtype=torch.long)
         real = torch.zeros(len(taken), width, dtype=torch.bool)
         for row, item in enumerate(taken):
+            input_ids[row] = int(item.ids[-1])
             input_ids[row, : len(item.ids)] = torch.as_tensor(item.ids, dtype=torch.long)
             real[row, : len(item.ids)] = True
         yield Batch(input_ids.to(device), real.to(device), taken)

@@ -21,7 +21,7 @@ def command(
         list[str] | None,
         typer.Option(metavar="LANGUAGE=TOKENS", help="Unique tokens that exist, e.g. php=23e9, for the mix."),
     ] = None,
-    tokens: Tokens = 20_000,
+    tokens: Tokens = None,
     out: Annotated[
         Path | None, typer.Option(help="Where report.html and analysis.json go; default: DIR/analysis.")
     ] = None,

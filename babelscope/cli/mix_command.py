@@ -28,7 +28,7 @@ def command(
     target: Target = None,
     text: Text = None,
     questions: Questions = None,
-    tokens: Tokens = 20_000,
+    tokens: Tokens = None,
     device: Device = None,
     as_json: Json = False,
 ) -> int:

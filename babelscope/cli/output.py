@@ -33,7 +33,10 @@ Text = Annotated[
 Questions = Annotated[
     Path | None, typer.Option(help="A questions.toml (probes, problems) instead of the run's own.")
 ]
-Tokens = Annotated[int, typer.Option(min=100, help="Held-out tokens to read per language and checkpoint.")]
+Tokens = Annotated[
+    int | None,
+    typer.Option(min=100, help="Held-out tokens to read per language and checkpoint; default 20,000."),
+]
 
 stdout = Console()
 

@@ -23,20 +23,19 @@ class Reading:
     series: Series
     questions: Questions
     available: dict[str, int] | None
-    tokens: int
 
     def plan(self, *, device: str | None) -> dict[str, Any]:
         """What `analyse` would cost."""
         from babelscope.analyses.planning import plan
 
-        return plan(self.series, self.questions.measures(self.series, tokens=self.tokens), device=device)
+        return plan(self.series, self.questions.measures(self.series), device=device)
 
     def analyse(self, *, device: str | None = None) -> Analysis:
         """Sweep and conclude."""
         from babelscope.analyses.analysis import analyse
         from babelscope.analyses.sweep import sweep
 
-        measures = self.questions.measures(self.series, tokens=self.tokens)
+        measures = self.questions.measures(self.series)
         return analyse(sweep(self.series, measures, device=device), available=self.available)
 
 
@@ -48,14 +47,14 @@ def read_directory(
     text: list[str] | None = None,
     questions: Path | None = None,
     available: list[str] | None = None,
-    tokens: int = 20_000,
+    tokens: int | None = None,
 ) -> Reading:
     """Open a series and find its questions, refusing what cannot work before anything is computed."""
     counts = {name: _count(name, value) for name, value in pairs(available, option="--available").items()}
     series = Series.open(directory, pivot=pivot, target=target)
     texts = {name: Path(path) for name, path in pairs(text, option="--text").items()}
-    asked = Questions.of(series, texts=texts, file=questions)
-    return Reading(series, asked, counts or None, tokens)
+    asked = Questions.of(series, texts=texts, file=questions, tokens=tokens)
+    return Reading(series, asked, counts or None)
 
 
 def write_analysis(analysis: Analysis, out: Path) -> dict[str, Path]:
