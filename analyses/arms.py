@@ -56,7 +56,7 @@ def reference_mixes(pivot: str, available: Mapping[str, int]) -> dict[str, Mix]:
 def run_arms(
     recipe: Recipe, mixes: Mapping[str, Mix], *, seeds: Sequence[int], problems: ProblemSet, output: Path
 ) -> ArmComparison:
-    """Train every mix with every seed, score the last checkpoints, and compare with the recommended one.
+    """Train every different mix with every seed, score the last checkpoints, and compare.
 
     Parameters
     ----------

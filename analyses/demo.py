@@ -27,7 +27,7 @@ from babelscope.corpora.babel import BabelWorld
 
 # How many documents exist of each language: the pivot's corpus is the smaller one, as in the paper.
 DOCUMENTS = {"pivot": 20_000, "target": 40_000}
-BASE_STEPS, STEPS = 2400, 1200  # of training: the base, and each continuation
+BASE_STEPS, STEPS, ARM_STEPS = 2400, 1200, 600  # of training: base, continuation, each corrective run
 REPLAY = 0.003  # the pivot's share of the continuation that is analysed
 ARMS_COMPARED = 3  # recommended, natural, uniform
 
@@ -102,8 +102,10 @@ checkpoints = 24
 """
 
 # Processed tokens, schedule and start are the same for all arms; a mix replaces the proportions.
-ARMS = CONTINUATION.replace('output = "{target}"', 'output = "arms"').replace(
-    "checkpoints = 24", "checkpoints = 2"
+ARMS = (
+    CONTINUATION.replace('output = "{target}"', 'output = "arms"')
+    .replace("steps = {steps}", "steps = {arm_steps}")
+    .replace("checkpoints = 24", "checkpoints = 2")
 )
 
 
@@ -146,7 +148,7 @@ class Demo:
             return analysis
         mix.save(self.output / "mix.json")
         mixes = {RECOMMENDED: mix} | mixes
-        say(f"corrective runs: {', '.join(mixes)}, {STEPS} steps each, {len(arm_seeds)} training seed(s)")
+        say(f"corrective runs: {', '.join(mixes)}, {ARM_STEPS} steps each, {len(arm_seeds)} training seed(s)")
         comparison = run_arms(
             self.recipe("arms"),
             mixes,
@@ -164,7 +166,7 @@ class Demo:
             elsewhere = replace(self, output=Path(folder))
             elsewhere.write()
             base = plan(elsewhere.recipe("base"))
-        steps = BASE_STEPS + STEPS * (1 + ARMS_COMPARED * arm_seeds)
+        steps = BASE_STEPS + STEPS + ARM_STEPS * ARMS_COMPARED * arm_seeds
         return {
             "training_steps": steps,
             "tokens": steps * base["tokens"] // base["steps"],
@@ -190,6 +192,7 @@ class Demo:
             "seed": self.seed,
             "base_steps": BASE_STEPS,
             "steps": STEPS,
+            "arm_steps": ARM_STEPS,
             "replay": REPLAY,
             "rest": round(1 - REPLAY, 6),
         }

@@ -16,6 +16,8 @@ import xarray as xr
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest, whole_file
 
+Shard = tuple[int, int]  # tokens per shard, and which: shards of another size are other shards
+
 
 @dataclass(frozen=True)
 class Key:
@@ -74,20 +76,29 @@ class Store:
         for part in self._parts(key):
             part.unlink(missing_ok=True)
 
-    def load_part(self, key: Key, shard: int) -> xr.Dataset | None:
-        """A shard's partial result, if it was reached before."""
-        file = self._part(key, shard)
-        return _read(file, key) if file.exists() else None
+    def has_part(self, key: Key, shard: Shard) -> bool:
+        """Whether a shard was reached before."""
+        return self._part(key, shard).exists()
 
-    def save_part(self, key: Key, shard: int, result: xr.Dataset) -> None:
+    def load_part(self, key: Key, shard: Shard) -> xr.Dataset:
+        """A shard's partial result."""
+        return _read(self._part(key, shard), key)
+
+    def save_part(self, key: Key, shard: Shard, result: xr.Dataset) -> None:
         """Keep a shard's partial result until the whole is saved."""
         _write(self._part(key, shard), result)
+
+    def tidy(self) -> None:
+        """Remove shards whose whole exists: a process was killed between saving and dropping them."""
+        for part in self.directory.glob("*/*.shard*.nc"):
+            if part.with_name(part.name.split(".")[0] + ".nc").exists():
+                part.unlink(missing_ok=True)
 
     def _file(self, key: Key) -> Path:
         return self.directory / f"{key.stem}.nc"
 
-    def _part(self, key: Key, shard: int) -> Path:
-        return self.directory / f"{key.stem}.shard{shard:05d}.nc"
+    def _part(self, key: Key, shard: Shard) -> Path:
+        return self.directory / f"{key.stem}.shard{shard[0]}-{shard[1]:05d}.nc"
 
     def _parts(self, key: Key) -> list[Path]:
         file = self._file(key)
@@ -105,6 +116,7 @@ def _read(file: Path, key: Key) -> xr.Dataset:
     if not file.exists():
         raise KeyError(key)
     try:
-        return xr.load_dataset(file, engine="h5netcdf")
+        # Without its encoding a part that was read back is written like one that was just computed.
+        return xr.load_dataset(file, engine="h5netcdf").drop_encoding()
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({error}); delete it and run the command again") from None

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from babelscope.interp.anatomy import Anatomy
 
 BATCH_TOKENS = 1 << 12
+# What a kill may cost: tokens of a shard that is observed, and of the prompts of one that is answered.
+OBSERVED, GENERATED = 1 << 15, 1 << 13
 RANDOM_SEED = 0  # of the random model that is a null
 
 
@@ -158,17 +160,15 @@ class Executor:
     ) -> None:
         reading = self.reading(group[0])
         keys = {measure.name: self.key(measure, fingerprint) for measure in group}
+        size = OBSERVED if isinstance(group[0], Observe) else GENERATED
         parts: dict[str, list[xr.Dataset]] = {measure.name: [] for measure in group}
-        for number, shard in enumerate(shards(reading.items, tokens=group[0].shard_tokens)):
-            found = {m.name: self.store.load_part(keys[m.name], number) for m in group}
-            todo = [m for m in group if found[m.name] is None]
-            computed = self.compute(anatomy, todo, reading, shard)
+        for number, shard in enumerate(shards(reading.items, tokens=size)):
+            todo = [m for m in group if not self.store.has_part(keys[m.name], (size, number))]
+            for name, part in self.compute(anatomy, todo, reading, shard).items():
+                self.store.save_part(keys[name], (size, number), part)
             for measure in group:
-                part = found[measure.name]
-                if part is None:
-                    part = computed[measure.name]
-                    self.store.save_part(keys[measure.name], number, part)
-                parts[measure.name].append(part)
+                # Read back even if just computed: a resumed sweep then combines the very same parts.
+                parts[measure.name].append(self.store.load_part(keys[measure.name], (size, number)))
             advance(len(shard) * len(group))
         for measure in group:
             whole = measure.combine(parts[measure.name], reading)
@@ -237,6 +237,7 @@ def sweep(
     null = f"random-{digest(series.config)}-{RANDOM_SEED}"
     wants_null = [m for m in measures if isinstance(m, Observe) and m.random_init]
     null_todo = [m for m in wants_null if executor.key(m, null) not in store]
+    store.tidy()
     findings = list(series.findings)
     if null_todo or any(todo.values()):
         findings += _compute(series, executor, todo, fingerprints, null_todo, null, device)

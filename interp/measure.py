@@ -89,7 +89,6 @@ class Measure(ABC, Generic[R]):
 
     name: ClassVar[str]
     version: ClassVar[int]
-    shard_tokens: ClassVar[int]  # how much of the stream a kill may cost
     stream: Stream[R]
 
     @property
@@ -105,7 +104,6 @@ class Measure(ABC, Generic[R]):
 class Observe(Measure[R]):
     """A measure that only looks."""
 
-    shard_tokens: ClassVar[int] = 1 << 15
     sites: ClassVar[frozenset[str]]
     random_init: ClassVar[bool] = False  # also wanted on a random model of the same shape, as a null
 
@@ -116,8 +114,6 @@ class Observe(Measure[R]):
 
 class Generate(Measure[R]):
     """A measure that lets the model write."""
-
-    shard_tokens: ClassVar[int] = 1 << 13
 
     @abstractmethod
     def generate(self, anatomy: Anatomy, tokenizer: Any, reading: R, shard: Sequence[Item]) -> xr.Dataset:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import socket
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +21,15 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it into place only if the block succeeds.
 
     The rename is atomic, so a reader, or the same command after a SIGKILL, sees the old file or
-    the new one and never half of it. The process id keeps two writers of one file apart.
+    the new one and never half of it. Host and process id keep two writers of one file apart, and tell
+    what a killed one left behind, which is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    mine = f".{path.name}.{socket.gethostname()}-"
+    for left in path.parent.glob(f"{glob.escape(mine)}*.part"):
+        if not _running(int(left.name.removeprefix(mine).removesuffix(".part"))):
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f"{mine}{os.getpid()}.part")
     try:
         yield temporary
         with open(temporary, "rb") as written:
@@ -30,6 +37,16 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

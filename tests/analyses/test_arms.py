@@ -98,6 +98,15 @@ def test_a_finished_arm_is_not_trained_again(recipe, world, tmp_path):
     assert again.differences_.equals(first.differences_)
 
 
+def test_two_arms_of_one_mix_are_one_run(recipe, world, tmp_path):
+    mixes = reference_mixes("python", {"python": 1_000, "php": 3_000})
+    mixes[RECOMMENDED] = mixes["natural"]
+    found = run_arms(recipe, mixes, seeds=[0], problems=world.problems("php"), output=tmp_path / "arms")
+    assert sorted(path.name for path in (tmp_path / "arms").iterdir()) == ["natural-0", "uniform-0"]
+    same = found.differences_.set_index("other").loc["natural"]
+    assert (same["difference"], same["gain"]) == (0, "no meaningful gain")
+
+
 def test_one_seed_is_said_not_to_cover_the_noise_of_training(recipe, world, tmp_path):
     mixes = reference_mixes("python", {"python": 1_000, "php": 3_000})
     mixes[RECOMMENDED] = mixes["natural"]
