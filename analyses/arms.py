@@ -80,16 +80,16 @@ def run_arms(
         raise InputError(
             f"arms {list(mixes)} with seeds {list(seeds)}: give {RECOMMENDED!r}, another arm and a seed"
         )
-    planned = {
-        (arm, seed): recipe.with_mix(mix).model_copy(
-            update={"seed": seed, "output": output / f"{arm}-{seed}"}
-        )
-        for arm, mix in mixes.items()
-        for seed in seeds
-    }
+    runs: dict[str, np.ndarray] = {}  # by what is trained: two arms of one mix are one run
     outcomes: dict[str, list[np.ndarray]] = {arm: [] for arm in mixes}
-    for (arm, _), one in planned.items():
-        outcomes[arm].append(_last_outcomes(one, problems))
+    for arm, mix in mixes.items():
+        mixed = recipe.with_mix(mix)
+        for seed in seeds:
+            trained = digest([mixed.model_dump(mode="json"), seed])
+            if trained not in runs:
+                one = mixed.model_copy(update={"seed": seed, "output": output / f"{arm}-{seed}"})
+                runs[trained] = _last_outcomes(one, problems)
+            outcomes[arm].append(runs[trained])
     groups = [f"{problem.language}: {problem.group}" for problem in problems.problems]
     comparison = ArmComparison(recommended=RECOMMENDED, problem_set=METRIC)
     return comparison.fit(
