@@ -23,6 +23,7 @@ from babelscope.analyses.sweep import Executor
 from babelscope.checkpoints.recipe import Recipe
 from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
+from babelscope.core.files import digest
 from babelscope.corpora.mix import LanguageShare, Mix
 from babelscope.interp.generation import ProblemScores
 from babelscope.interp.streams import ProblemStream
