@@ -26,6 +26,7 @@ from babelscope.analyses.score_curve import ScoreCurve
 from babelscope.analyses.stages import StageDetector
 from babelscope.core.config import Strict
 from babelscope.core.errors import InputError
+from babelscope.core.languages import shown
 from babelscope.core.stats import LEVEL, percentile_interval
 from babelscope.corpora.mix import LanguageShare, Mix
 
@@ -234,7 +235,7 @@ def recommend(runs: Sequence[TargetRun], *, pivot: str, pivot_tokens: int) -> Re
     limits = tuple(why for name, one in estimates.items() if (why := _limit(name, one)))
     tokens = np.array([pivot_tokens, *(one.tokens for one in estimates.values())])
     listed = ", ".join(
-        f"{name} {weight:.1%}" for name, weight in zip(counts, tokens / tokens.sum(), strict=True)
+        f"{shown(name)} {weight:.1%}" for name, weight in zip(counts, tokens / tokens.sum(), strict=True)
     )
     sentences = [_sentence(name, one) for name, one in estimates.items()]
     verdict = " ".join([f"Share of the training tokens: {listed}.", *sentences, *limits])
@@ -257,7 +258,7 @@ def recommend(runs: Sequence[TargetRun], *, pivot: str, pivot_tokens: int) -> Re
 
 
 def _refusals(run: TargetRun, estimate: TargetEstimate, pivot: str) -> list[str]:
-    name, score = run.language, run.target_score
+    name, pivot, score = shown(run.language), shown(pivot), run.target_score
     found = []
     if not run.continues_from_pivot:
         found.append(
@@ -280,6 +281,7 @@ def _refusals(run: TargetRun, estimate: TargetEstimate, pivot: str) -> list[str]
 
 
 def _limit(name: str, estimate: TargetEstimate) -> str | None:
+    name = shown(name)
     if estimate.tokens >= estimate.available_tokens:
         return (
             f"Algorithm 1 asks for more {name} than the {_amount(estimate.available_tokens)} tokens that"
@@ -296,8 +298,8 @@ def _sentence(name: str, one: TargetEstimate) -> str:
     interval, band = (" to ".join(map(_amount, ends)) for ends in (one.tokens_interval, one.tokens_band))
     moves = f"; {one.most_influential} moves it most" if one.most_influential else ""
     return (
-        f"{name}: {_amount(one.tokens)} unique tokens ({LEVEL:.0%} interval {interval}; {band} over choices"
-        f" of alpha and run length{moves}), from P = {one.proportion:.3f} at step {one.best_step}."
+        f"{shown(name)}: {_amount(one.tokens)} unique tokens ({LEVEL:.0%} interval {interval}; {band} over"
+        f" choices of alpha and run length{moves}), from P = {one.proportion:.3f} at step {one.best_step}."
     )
 
 

@@ -94,7 +94,7 @@ def test_one_target_gets_the_pivots_share_as_weights():
     assert found.targets["php"].proportion == pytest.approx(0.6875)
     assert found.mix.method == "algorithm-1"
     assert "5 B unique tokens" in found.verdict
-    assert "python 68.8%, php 31.2%" in found.verdict
+    assert "Python 68.8%, PHP 31.2%" in found.verdict
 
 
 def test_several_targets_are_each_computed_against_the_pivot_and_share_by_tokens():
@@ -151,7 +151,7 @@ def test_more_than_exists_is_clipped_and_said():
     assert found.mix is not None
     assert found.mix.languages["php"].unique_tokens == 5 * B
     assert found.mix.weights["php"] == pytest.approx(5 / 16)
-    assert "asks for more php than the 5 B tokens that exist" in found.verdict
+    assert "asks for more PHP than the 5 B tokens that exist" in found.verdict
     assert found.reasons
 
 
@@ -159,8 +159,8 @@ def test_a_run_that_does_not_continue_from_a_pivot_model_is_refused():
     found = advise(run(continues=False))
     assert found.mix is None
     assert found.targets == {}
-    assert "does not continue from a model of python" in found.verdict
-    assert "continue the pre-training of a python model on php" in found.reasons[0]
+    assert "does not continue from a model of Python" in found.verdict
+    assert "continue the pre-training of a Python model on PHP" in found.reasons[0]
 
 
 def test_a_flat_score_is_refused_with_what_the_detector_says():
@@ -190,8 +190,8 @@ def test_a_best_checkpoint_before_alpha_is_refused():
 def test_one_refused_target_refuses_the_whole_mix_and_is_named():
     found = advise(run("php"), run("csharp", continues=False))
     assert found.mix is None
-    assert "run on csharp" in found.verdict
-    assert "run on php" not in found.verdict
+    assert "run on C#" in found.verdict
+    assert "run on PHP" not in found.verdict
 
 
 @pytest.mark.parametrize(
