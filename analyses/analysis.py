@@ -22,6 +22,7 @@ import pandas as pd
 from babelscope.analyses import tables
 from babelscope.analyses.comparison import ArmComparison
 from babelscope.analyses.mix import Recommendation, TargetRun, mean_score, recommend
+from babelscope.analyses.pivot_share import PivotShare, identifier_choice
 from babelscope.analyses.proportion import LossProportion, WorkingLanguageProportion
 from babelscope.analyses.score_curve import ScoreCurve
 from babelscope.analyses.stages import StageDetector
@@ -77,7 +78,7 @@ class Analysis:
     scores: pd.DataFrame | None
     losses: pd.DataFrame
     neurons: pd.DataFrame
-    working: tables.PivotShare
+    working: PivotShare
     stages: Mapping[str, StageDetector]
     loss_proportion: LossProportion | None
     language_proportion: WorkingLanguageProportion | None
@@ -152,7 +153,7 @@ def analyse(results: Results, *, available: Mapping[str, float] | None = None) -
     if series.pivot is None or series.target is None:
         raise InputError(f"{series.directory} does not say its pivot and target; give both to Series.open")
     notes: list[str] = []
-    working = tables.PivotShare(results, pivot=series.pivot, target=series.target)
+    working = PivotShare(results, pivot=series.pivot, target=series.target)
     soft = working.estimate("soft"), working.draws_["soft"]
     language_proportion = _or_note(
         lambda: WorkingLanguageProportion().fit(working.steps_, soft[0], draws=soft[1]),
@@ -222,7 +223,7 @@ def _curves(results: Results, pivot: str, target: str, notes: list[str]) -> dict
         notes.append(
             "No problems were asked, so there is no score; stages are those of the identifier choice."
         )
-    steps, chosen = tables.identifier_choice(results["working_language"], pivot=pivot, target=target)
+    steps, chosen = identifier_choice(results["working_language"], pivot=pivot, target=target)
     found["identifier choice"] = _or_note(
         lambda: ScoreCurve.from_outcomes(steps, chosen), "stages by identifier choice", notes
     )

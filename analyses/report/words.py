@@ -12,8 +12,8 @@ from babelscope.analyses.comparison import ArmComparison
 from babelscope.analyses.figures.names import group_name, signal_name
 from babelscope.analyses.figures.steps import select
 from babelscope.analyses.mix import Recommendation
+from babelscope.analyses.pivot_share import PivotShare
 from babelscope.analyses.stages import StageDetector
-from babelscope.analyses.tables import PivotShare
 from babelscope.core.languages import shown
 from babelscope.core.stats import percentile_interval
 

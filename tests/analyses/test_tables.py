@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from babelscope.analyses import tables
+from babelscope.analyses.pivot_share import PivotShare, identifier_choice
 from babelscope.interp.lape import Thresholds
 
 LANGUAGES = ["python", "php"]
@@ -59,12 +60,12 @@ def cells(pivot_tops: float, *, steps=(0, 10), prompts=40, layers=6, seed=0) -> 
     )
 
 
-def pivot_share(pivot_tops: float) -> tables.PivotShare:
+def pivot_share(pivot_tops: float) -> PivotShare:
     random = cells(0.0).isel(step=0, drop=True)
     random["share"][:] = 0.5
     random["mass"][:] = 0.01
     results = Stored(random, working_language=cells(pivot_tops))
-    return tables.PivotShare(results, pivot="python", target="php")  # pyright: ignore[reportArgumentType]
+    return PivotShare(results, pivot="python", target="php")  # pyright: ignore[reportArgumentType]
 
 
 def test_the_papers_count_leaves_out_other_tokens_and_the_share_of_cells_does_not():
@@ -97,7 +98,7 @@ def test_what_is_translated_is_read_only_where_the_model_writes_the_target():
     data = cells(0.3)
     data["top"][:, -1, :20] = 0  # at half of the prompts the model still writes the pivot's
     random = cells(0.0).isel(step=0, drop=True)
-    found = tables.PivotShare(Stored(random, working_language=data), pivot="python", target="php")  # pyright: ignore
+    found = PivotShare(Stored(random, working_language=data), pivot="python", target="php")  # pyright: ignore
     inner = data["top"].isel(layer=slice(0, 5), prompt=slice(20, None))
     np.testing.assert_allclose(found.estimate("translated"), (inner == 0).mean(["layer", "prompt"]))
 
@@ -107,7 +108,7 @@ def test_no_cell_with_an_identifier_has_no_count():
 
 
 def test_identifier_choice_is_read_at_the_last_layer():
-    steps, chosen = tables.identifier_choice(cells(0.3), pivot="python", target="php")
+    steps, chosen = identifier_choice(cells(0.3), pivot="python", target="php")
     assert steps.tolist() == [0, 10]
     assert chosen.all()
 
