@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
 
 # Before any import of transformers: their bars would break ours, and nothing here needs a network
@@ -15,7 +16,6 @@ from importlib import import_module
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import click
 import typer
 
 from babelscope.core.errors import InputError
@@ -32,29 +32,42 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _exiting(command: Callable[..., int]) -> Callable[..., None]:
+    """The command, with its result as exit code, and an interrupt in words."""
+
+    @wraps(command)
+    def run(*arguments: object, **options: object) -> None:
+        try:
+            code = command(*arguments, **options)
+        except KeyboardInterrupt:
+            console.print("interrupted; the same command continues where this one stopped", markup=False)
+            code = 130
+        raise typer.Exit(code)
+
+    return run
+
+
 for _name in COMMANDS:
-    app.command(_name)(import_module(f"babelscope.cli.{_name}_command").command)
+    app.command(_name)(_exiting(import_module(f"babelscope.cli.{_name}_command").command))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the console script exits with what this returns."""
     try:
-        result = app(arguments, standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        app(arguments)
+    except SystemExit as done:  # usage errors, --help, and every command that came to its end
+        return done.code if isinstance(done.code, int) else 0
     except InputError as error:
         return _refused(str(error))
-    except click.ClickException as error:  # a misspelt option, a missing argument
-        error.show(sys.stderr)
-        return 2
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         return _refused(
             f"the disk is full ({error.filename or 'no space left'}); free some and run this again"
         )
-    except (KeyboardInterrupt, click.Abort):
-        console.print("interrupted; the same command continues where this one stopped", markup=False)
-        return 130
+    return 0
 
 
 def _refused(message: str) -> int:

@@ -46,6 +46,14 @@ def test_every_command_has_help(name, capsys):
     assert "--json" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("arguments", [["nosuch"], ["inspect"], ["inspect", "x", "--nosuch"]])
+def test_a_mistyped_command_is_refused_with_2(arguments, capsys):
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
+
+
 def test_inspect_lists_checkpoints_as_json_and_nothing_else(make_run, capsys):
     assert main(["inspect", str(make_run(steps=(0, 10))), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
