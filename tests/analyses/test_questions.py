@@ -1,0 +1,76 @@
+"""What a series is asked, and where that is written."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from babelscope.analyses.questions import Questions
+from babelscope.checkpoints.series import Series
+from babelscope.core.errors import InputError
+from tests.questions import TEXTS
+
+MINE = """
+language = "{language}"
+[[concepts]]
+name = "mine"
+identifier = "{identifier}"
+prompts = [["x = ", "()"], ["y = ", "()"]]
+"""
+
+
+@pytest.fixture
+def series(make_run):
+    run = make_run(steps=(0,))
+    (run / "heldout").mkdir()
+    for language, texts in TEXTS.items():
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (run / "heldout" / f"{language}.jsonl").write_text(lines)
+    return Series.open(run, pivot="python", target="php")
+
+
+def test_without_a_file_the_known_probes_and_the_runs_own_text_are_asked(series):
+    asked = Questions.of(series)
+    assert {"length", "show"} <= set(asked.probes.concepts)
+    assert asked.texts == {language: list(texts) for language, texts in TEXTS.items()}
+    assert asked.problems is None
+    names = [measure.name for measure in asked.measures(series)]
+    assert names == ["language_loss", "transferring_neurons", "working_language"]
+
+
+def test_a_small_babel_brings_its_own_probes_and_problems(series):
+    (series.directory / "questions.toml").write_text(
+        'babel = { seed = 3, targets = ["php"] }\ntokens = 700\n'
+    )
+    asked = Questions.of(series)
+    assert asked.problems is not None
+    assert {problem.language for problem in asked.problems.problems} == {"python", "php"}
+    assert asked.tokens == 700
+    assert [measure.name for measure in asked.measures(series)][-1] == "problem_scores"
+
+
+def test_own_probes_join_the_known_ones(series):
+    for language, identifier in (("python", "alpha"), ("php", "omega")):
+        text = MINE.format(language=language, identifier=identifier)
+        (series.directory / f"{language}.toml").write_text(text)
+    file = series.directory / "questions.toml"
+    file.write_text('probes = ["python.toml", "php.toml"]\n')
+    assert {"mine", "length"} <= set(Questions.of(series).probes.concepts)
+
+
+def test_other_text_can_be_given(series, tmp_path):
+    (tmp_path / "other.txt").write_text("print(1)\n\nprint(2)\n")
+    asked = Questions.of(series, texts={"python": tmp_path / "other.txt"})
+    assert asked.texts["python"] == ["print(1)\n", "print(2)\n"]
+
+
+def test_a_misspelt_key_is_named(series):
+    (series.directory / "questions.toml").write_text("prbes = []\n")
+    with pytest.raises(InputError, match="unknown key 'prbes'"):
+        Questions.of(series)
+
+
+def test_windows_fit_the_models_context(series):
+    text = Questions.of(series).measures(series)[0].stream
+    assert text.window == 64
