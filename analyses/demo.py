@@ -6,7 +6,7 @@ Every run is made from a recipe that is written out first, so each can be repeat
 `babelscope pretrain`. A demo that was killed goes on where it stopped.
 
 The corrective runs have one training seed here: the difference between arms then carries the choice of
-problems alone, and the report says so. `docs/small-babel.md` records the same with more seeds.
+problems alone, and the report says so.
 """
 
 from __future__ import annotations
