@@ -27,8 +27,8 @@ from babelscope.corpora.babel import BabelWorld
 
 # How many documents exist of each language: the pivot's corpus is the smaller one, as in the paper.
 DOCUMENTS = {"pivot": 20_000, "target": 40_000}
-BASE_STEPS, STEPS, ARM_STEPS = 2400, 1200, 600  # of training: base, continuation, each corrective run
-REPLAY = 0.003  # the pivot's share of the continuation that is analysed
+BASE_STEPS, STEPS, ARM_STEPS = 2400, 800, 400  # of training: base, continuation, each corrective run
+REPLAY = 0.001  # as in the paper: the pivot's share of the continuation that is analysed
 ARMS_COMPARED = 3  # recommended, natural, uniform
 
 QUESTIONS = """\
@@ -93,11 +93,11 @@ proportion = {rest}
 
 [training]
 steps = {steps}
-batch_size = 16
+batch_size = 32
 sequence_length = 64
 learning_rate = 6e-4
 schedule = "constant"
-warmup_steps = 20
+warmup_steps = 150
 checkpoints = 24
 """
 

@@ -14,12 +14,12 @@ def test_the_demo_runs_from_nothing_to_a_report_and_goes_on_where_it_stopped(tmp
     from babelscope.analyses import demo
 
     monkeypatch.setattr(demo, "BASE_STEPS", 101)
-    monkeypatch.setattr(demo, "STEPS", 30)
+    monkeypatch.setattr(demo, "STEPS", 150)
     monkeypatch.setattr(demo, "DOCUMENTS", {"pivot": 500, "target": 1000})
     assert main(["demo", "--out", str(tmp_path / "d"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert set(document["stages"]) == {"score", "pivot knowledge", "identifier choice"}
-    assert document["recommendation"]["mix"] is None  # thirty steps bring nothing to rise and fall
+    assert document["recommendation"]["mix"] is None  # too few steps for anything to rise and fall
     assert "No mix is recommended" in document["verdict"]
     assert (tmp_path / "d" / "report.html").stat().st_size > 1_000_000
     for name in ("base", "continuation", "arms"):
