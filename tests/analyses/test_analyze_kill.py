@@ -68,7 +68,8 @@ def serve(folder: Path, number: int) -> None:
         run = folder / f"killed-{point}"
         shutil.copytree(series, run)
         assert analyze(run, point) is None, f"the run outlived event {point} of {total}"
-        analyze(run, 7)  # and a second time while it is taken up
+        if point % 2:
+            analyze(run, 7)  # and a second time while it is taken up
         assert analyze(run, None) is not None
     (folder / "points.json").write_text(json.dumps(points))
 
@@ -85,7 +86,7 @@ def results_of(run: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     "number",
-    [pytest.param(3, id="three kills"), pytest.param(12, id="twelve kills", marks=pytest.mark.slow)],
+    [pytest.param(3, id="three kills"), pytest.param(10, id="ten kills", marks=pytest.mark.slow)],
 )
 def test_a_killed_analysis_ends_with_the_results_of_an_uninterrupted_one(number, tmp_path):
     done = subprocess.run(
