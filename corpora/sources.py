@@ -202,7 +202,6 @@ def _read_source(path: Path) -> tuple[str, str | None]:
 def read_collection(path: Path) -> Iterator[Document]:
     """Documents of one `.txt`, `.jsonl` or `.jsonl.gz` file."""
     try:
-        # gzip.open does both names the same way; for plain files `open` is meant.
         with (
             gzip.open(path, "rt", encoding="utf-8")
             if path.suffix == ".gz"
