@@ -12,9 +12,9 @@ A signal that a series lacks is left out with the reason; nothing stands in for 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,8 +31,11 @@ from babelscope.analyses.trend import LogLinear, disagreement
 from babelscope.checkpoints.series import Finding
 from babelscope.core.errors import InputError
 
+if TYPE_CHECKING:
+    from babelscope.analyses.questions import Questions
+
 T = TypeVar("T")
-PROBLEM_SETS = {  # whose rise and fall Algorithm 1 needs; the best checkpoint is that of all problems
+PROBLEM_SETS = {  # whose rise and fall Algorithm 1 needs
     "pivot knowledge": "the problems that only the pivot's text answers",
     "score": "all problems",
     "identifier choice": "the identifiers chosen",
@@ -118,6 +121,7 @@ class Analysis:
             frames["arms"] = self.comparison.scores_
             frames["arm_differences"] = self.comparison.differences_
             frames["arm_differences_by_group"] = self.comparison.groups_
+            frames["arm_scores_by_group"] = self.comparison.levels_
         return {
             "format": 1,
             "name": self.name,
@@ -133,16 +137,21 @@ class Analysis:
         }
 
 
-def analyse(results: Results, *, available: Mapping[str, float] | None = None) -> Analysis:
+def problem_set(groups: Sequence[str]) -> str:
+    """Groups of problems in words."""
+    return "problems of the groups " + " and ".join(map(repr, groups)) if groups else "all problems"
+
+
+def analyse(results: Results, questions: Questions | None = None) -> Analysis:
     """Draw every conclusion that the results bear.
 
     Parameters
     ----------
     results
         Of `sweep`, for a series with pivot and target.
-    available
-        Unique tokens of each language that exist; default: what the run recorded. Without it no mix is
-        recommended.
+    questions
+        Which problems choose the best checkpoint and how many tokens exist. Default: all problems, and what
+        the run recorded; where neither says how many tokens exist, no mix is recommended.
 
     Raises
     ------
@@ -166,7 +175,9 @@ def analyse(results: Results, *, available: Mapping[str, float] | None = None) -
         for name, one in (("loss", loss_proportion), ("working language", language_proportion))
         if one is not None
     ]
-    curves = _curves(results, series.pivot, series.target, notes)
+    best_by = questions.best_by if questions else ()
+    available = (questions.available if questions else None) or series.available_tokens
+    curves = _curves(results, best_by, notes)
     stages = {
         signal: StageDetector().fit(curve) for signal, curve in curves.items() if signal not in _INTERNAL
     }
@@ -184,7 +195,9 @@ def analyse(results: Results, *, available: Mapping[str, float] | None = None) -
         loss_proportion=loss_proportion,
         language_proportion=language_proportion,
         disagreement=_disagreement(lines, series.steps),
-        recommendation=_recommend(results, curves, stages, loss_proportion, available, notes),
+        recommendation=_recommend(
+            results, curves, stages, loss_proportion, available, problem_set(best_by), notes
+        ),
         comparison=None,
         notes=tuple(notes),
     )
@@ -201,24 +214,25 @@ MEAN = "mean of pivot and target"
 _INTERNAL = (MEAN,)  # fitted where Algorithm 1 needs it; not a signal of its own
 
 
-def _curves(results: Results, pivot: str, target: str, notes: list[str]) -> dict[str, ScoreCurve]:
+def _curves(results: Results, best_by: Sequence[str], notes: list[str]) -> dict[str, ScoreCurve]:
     """Solved problems per signal; those that cannot be fitted are noted."""
+    pivot, target = str(results.series.pivot), str(results.series.target)
     found: dict[str, ScoreCurve | None] = {}
     if "problem_scores" in results:
         data = results["problem_scores"]
         groups = set(data["group"].to_numpy().tolist())
 
-        def of(language: str, group: str = "all") -> ScoreCurve:
-            steps, _, solved = tables.outcomes(data, language, group)
+        def of(language: str, groups: Sequence[str] = ()) -> ScoreCurve:
+            steps, _, solved = tables.outcomes(data, language, groups)
             return ScoreCurve.from_outcomes(steps, solved)
 
         found["score"] = _or_note(lambda: of(target), "stages by score", notes)
         if PIVOT_KNOWLEDGE in groups:
             found["pivot knowledge"] = _or_note(
-                lambda: of(target, PIVOT_KNOWLEDGE), "stages by pivot knowledge", notes
+                lambda: of(target, [PIVOT_KNOWLEDGE]), "stages by pivot knowledge", notes
             )
         if found["score"] is not None:
-            found[MEAN] = mean_score(of(pivot), found["score"])
+            found[MEAN] = mean_score(of(pivot, best_by), of(target, best_by))
     else:
         notes.append(
             "No problems were asked, so there is no score; stages are those of the identifier choice."
@@ -235,15 +249,15 @@ def _recommend(
     curves: Mapping[str, ScoreCurve],
     stages: Mapping[str, StageDetector],
     loss: LossProportion | None,
-    available: Mapping[str, float] | None,
+    available: Mapping[str, int],
+    best_by: str,
     notes: list[str],
 ) -> Recommendation | None:
     series = results.series
     if not series.run:
         notes.append("The run left no record; it is taken to continue from a model of the pivot.")
-    tokens = {name: int(count) for name, count in (available or series.unique_tokens).items()}
     pivot, target = str(series.pivot), str(series.target)
-    lacking = [name for name in (pivot, target) if name not in tokens]
+    lacking = [name for name in (pivot, target) if name not in available]
     if lacking:
         notes.append(f"No mix: say how many tokens of {' and '.join(lacking)} exist.")
         return None
@@ -256,11 +270,12 @@ def _recommend(
         loss=loss,
         target_score=stages[rising],
         mean_score=StageDetector().fit(curves[MEAN]) if MEAN in curves else stages[rising],
-        available_tokens=tokens[target],
+        available_tokens=available[target],
         continues_from_pivot=series.continues_from_pivot,
         problem_set=PROBLEM_SETS[rising],
+        best_by=best_by if MEAN in curves else PROBLEM_SETS[rising],
     )
-    return recommend([run], pivot=pivot, pivot_tokens=tokens[pivot])
+    return recommend([run], pivot=pivot, pivot_tokens=available[pivot])
 
 
 def _disagreement(lines: list[LogLinear | None], steps: list[int]) -> pd.DataFrame | None:

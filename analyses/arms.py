@@ -4,9 +4,10 @@
     natural       every language in proportion to the tokens that exist
     uniform       every language alike
 
-The metric is fixed here, before anything is trained: the share of problems solved at the last checkpoint,
-pivot's and target's together, all groups. That is what Algorithm 1 means to raise. Arms are compared on the
-same problems and, where several training seeds are given, with the noise of training in the interval.
+The metric is fixed before anything is trained: the share of problems solved at the last checkpoint, pivot's
+and target's together, of the groups by which Algorithm 1 chose the best checkpoint; that is what it means to
+raise. What a mix costs elsewhere is shown by group. Arms are compared on the same problems and, where several
+training seeds are given, with the noise of training in the interval.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from babelscope.analyses.analysis import problem_set
 from babelscope.analyses.comparison import ArmComparison
 from babelscope.analyses.store import Store
 from babelscope.analyses.sweep import Executor
@@ -30,7 +32,7 @@ from babelscope.interp.streams import ProblemStream
 from babelscope.probes.problems import ProblemSet
 
 RECOMMENDED = "recommended"
-METRIC = "all problems, asked in pivot and target, at the last checkpoint"
+METRIC = "{problems}, asked in pivot and target, at the last checkpoint"
 
 
 def reference_mixes(pivot: str, available: Mapping[str, int]) -> dict[str, Mix]:
@@ -55,7 +57,13 @@ def reference_mixes(pivot: str, available: Mapping[str, int]) -> dict[str, Mix]:
 
 
 def run_arms(
-    recipe: Recipe, mixes: Mapping[str, Mix], *, seeds: Sequence[int], problems: ProblemSet, output: Path
+    recipe: Recipe,
+    mixes: Mapping[str, Mix],
+    *,
+    seeds: Sequence[int],
+    problems: ProblemSet,
+    output: Path,
+    best_by: Sequence[str] = (),
 ) -> ArmComparison:
     """Train every different mix with every seed, score the last checkpoints, and compare.
 
@@ -71,6 +79,8 @@ def run_arms(
         What is asked at the end.
     output
         Runs go to `output/<arm>-<seed>`; one that is finished is not trained again.
+    best_by
+        Groups of problems that the metric is the mean of; all if empty.
 
     Raises
     ------
@@ -92,11 +102,15 @@ def run_arms(
                 runs[trained] = _last_outcomes(one, problems)
             outcomes[arm].append(runs[trained])
     groups = [f"{problem.language}: {problem.group}" for problem in problems.problems]
-    comparison = ArmComparison(recommended=RECOMMENDED, problem_set=METRIC)
+    judged = np.array([not best_by or problem.group in best_by for problem in problems.problems])
+    comparison = ArmComparison(
+        recommended=RECOMMENDED, problem_set=METRIC.format(problems=problem_set(best_by))
+    )
     return comparison.fit(
         {arm: np.stack(rows) for arm, rows in outcomes.items()},
         seeds={arm: list(seeds) for arm in mixes},
         groups=groups,
+        judged=judged,
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from babelscope.core.errors import InputError
 from babelscope.core.stats import LEVEL, percentile_interval, resample
@@ -49,6 +49,8 @@ class ArmComparison:
         ("gain", "loss" or "no meaningful gain"), verdict (a sentence).
     groups_ : DataFrame
         other, group, problems, difference, low, high: descriptive, since nothing was fixed about groups.
+    levels_ : DataFrame
+        arm, group, score: the mean of every group, also where it is no part of the metric.
     notes_ : list of str
         What the intervals do not cover.
     verdict_ : str
@@ -76,6 +78,7 @@ class ArmComparison:
         *,
         seeds: Mapping[str, Sequence[int]] | None = None,
         groups: Sequence[str] | None = None,
+        judged: Bool[np.ndarray, " problems"] | None = None,
     ) -> Self:
         """Compare.
 
@@ -87,7 +90,9 @@ class ArmComparison:
         seeds
             Arm → seed of each row. Without it no two arms are taken to share a seed.
         groups
-            A label per problem ("known only from python", …) for the descriptive table.
+            A label per problem ("known only from python", …) for the descriptive tables.
+        judged
+            Which problems the metric is the mean of; the others are only described. Default: all.
 
         Raises
         ------
@@ -97,6 +102,9 @@ class ArmComparison:
         """
         arms = {arm: np.asarray(values, float) for arm, values in outcomes.items()}
         problems = _check(arms, self.recommended, seeds, groups)
+        judged = np.ones(problems, bool) if judged is None else np.asarray(judged, bool)
+        if judged.shape != (problems,) or judged.sum() < 2:
+            raise InputError(f"{judged.sum()} of {problems} problems are judged; the metric needs at least 2")
         named = {arm: list(seeds[arm]) if seeds else list(range(len(arms[arm]))) for arm in arms}
         rng = np.random.default_rng(self.seed)
         # One resample for every arm and group: all differences are paired by problem.
@@ -108,8 +116,10 @@ class ArmComparison:
             if shared:
                 arms[other] = arms[other][[named[other].index(one) for one in named[self.recommended]]]
                 named[other] = named[self.recommended]
-            judged = _difference(ours, arms[other], weights, shared=shared, rng=rng)
-            rows.append({"other": other, **judged, **self._judge(other, judged)})
+            found = _difference(
+                ours[:, judged], arms[other][:, judged], weights[:, judged], shared=shared, rng=rng
+            )
+            rows.append({"other": other, **found, **self._judge(other, found)})
         for row, group in product(rows, dict.fromkeys(groups or ())):
             inside = np.array([label == group for label in groups or ()])
             theirs = arms[row["other"]][:, inside]
@@ -121,8 +131,16 @@ class ArmComparison:
             [
                 {"arm": arm, "seed": seed, "score": score}
                 for arm, values in arms.items()
-                for seed, score in zip(named[arm], values.mean(1), strict=True)
+                for seed, score in zip(named[arm], values[:, judged].mean(1), strict=True)
             ]
+        )
+        self.levels_ = pd.DataFrame(
+            [
+                {"arm": arm, "group": group, "score": values[:, np.array(groups) == group].mean()}
+                for arm, values in arms.items()
+                for group in dict.fromkeys(groups or ())
+            ],
+            columns=["arm", "group", "score"],
         )
         self.differences_ = pd.DataFrame(rows)
         self.groups_ = pd.DataFrame(
@@ -132,8 +150,8 @@ class ArmComparison:
         self.verdict_ = " ".join([*self.differences_["verdict"], *self.notes_])
         return self
 
-    def _judge(self, other: str, judged: Mapping[str, Any]) -> dict[str, str]:
-        difference, low, high = (judged[name] for name in ("difference", "low", "high"))
+    def _judge(self, other: str, found: Mapping[str, Any]) -> dict[str, str]:
+        difference, low, high = (found[name] for name in ("difference", "low", "high"))
         interval = f"{difference:+.3f}, {LEVEL:.0%} interval {low:+.3f} to {high:+.3f}, on {self.problem_set}"
         if high < 0:
             return {"gain": "loss", "verdict": f"{self.recommended} is worse than {other}: {interval}."}

@@ -26,14 +26,18 @@ from babelscope.core.files import write_text
 from babelscope.corpora.babel import BabelWorld
 
 # How many documents exist of each language: the pivot's corpus is the smaller one, as in the paper.
-DOCUMENTS = {"pivot": 20_000, "target": 40_000}
-BASE_STEPS, STEPS, ARM_STEPS = 2400, 800, 400  # of training: base, continuation, each corrective run
-REPLAY = 0.001  # as in the paper: the pivot's share of the continuation that is analysed
+DOCUMENTS = {"pivot": 8_000, "target": 48_000}
+BASE_STEPS, STEPS, ARM_STEPS = 2000, 800, 300  # of training: base, continuation, each corrective run
+# The pivot's share of the continuation that is analysed, and how much of its corpus that share repeats. As
+# in the paper a small part of the corpus keeps the pivot observable, and what is not in it may be forgotten.
+REPLAY, REPLAYED_TOKENS = 0.04, 2_000
 ARMS_COMPARED = 3  # recommended, natural, uniform
 
 QUESTIONS = """\
 tokens = 5000
 babel = {{ seed = {seed}, targets = ["{target}"] }}
+# The question of the demo: how much {target} goes with answering whatever {pivot}'s text tells?
+best_by = ["pivot only", "both"]
 """
 
 BASE = """\
@@ -85,6 +89,7 @@ start = "base/checkpoint-{base_steps}"
 language = "{pivot}"
 path = "world/{pivot}.jsonl"
 proportion = {replay}
+max_tokens = {replayed_tokens}
 
 [[sources]]
 language = "{target}"
@@ -97,7 +102,7 @@ batch_size = 32
 sequence_length = 64
 learning_rate = 6e-4
 schedule = "constant"
-warmup_steps = 150
+warmup_steps = 50
 checkpoints = 24
 """
 
@@ -105,6 +110,7 @@ checkpoints = 24
 ARMS = (
     CONTINUATION.replace('output = "{target}"', 'output = "arms"')
     .replace("steps = {steps}", "steps = {arm_steps}")
+    .replace("max_tokens = {replayed_tokens}\n", "")
     .replace("checkpoints = 24", "checkpoints = 2")
 )
 
@@ -140,8 +146,8 @@ class Demo:
         say("measuring every checkpoint")
         series = Series.open(run)
         questions = Questions.of(series)
-        analysis = analyse(sweep(series, questions.measures(series)))
-        mixes = reference_mixes(BabelWorld.pivot, series.unique_tokens)
+        analysis = analyse(sweep(series, questions.measures(series)), questions)
+        mixes = reference_mixes(BabelWorld.pivot, series.available_tokens)
         mix = analysis.recommendation.mix if analysis.recommendation else None
         if mix is None or questions.problems is None:
             say("no mix is recommended, so there is nothing to compare")
@@ -154,6 +160,7 @@ class Demo:
             mixes,
             seeds=arm_seeds,
             problems=questions.problems,
+            best_by=questions.best_by,
             output=self.output / "arms",
         )
         return analysis.with_comparison(comparison)
@@ -185,7 +192,6 @@ class Demo:
         world.write_text(folder / "base.jsonl", BabelWorld.pivot, DOCUMENTS["pivot"], base=True)
         world.write_text(folder / f"{BabelWorld.pivot}.jsonl", BabelWorld.pivot, DOCUMENTS["pivot"])
         world.write_text(folder / f"{self.target}.jsonl", self.target, DOCUMENTS["target"])
-        write_text(folder / "questions.toml", QUESTIONS.format(seed=self.seed, target=self.target))
         values = {
             "pivot": BabelWorld.pivot,
             "target": self.target,
@@ -194,7 +200,9 @@ class Demo:
             "steps": STEPS,
             "arm_steps": ARM_STEPS,
             "replay": REPLAY,
+            "replayed_tokens": REPLAYED_TOKENS,
             "rest": round(1 - REPLAY, 6),
         }
+        write_text(folder / "questions.toml", QUESTIONS.format(**values))
         for name, text in (("base", BASE), ("continuation", CONTINUATION), ("arms", ARMS)):
             write_text(self.output / f"{name}.toml", text.format(**values))

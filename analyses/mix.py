@@ -50,7 +50,9 @@ class TargetRun:
     continues_from_pivot
         Whether the run started from a model of the pivot.
     problem_set
-        What was scored, in words.
+        What must rise and fall, in words.
+    best_by
+        What the mean score is of, in words.
     """
 
     language: str
@@ -60,6 +62,7 @@ class TargetRun:
     available_tokens: int
     continues_from_pivot: bool
     problem_set: str = "all problems"
+    best_by: str = "all problems"
 
 
 class TargetEstimate(Strict):
@@ -237,7 +240,7 @@ def recommend(runs: Sequence[TargetRun], *, pivot: str, pivot_tokens: int) -> Re
     listed = ", ".join(
         f"{shown(name)} {weight:.1%}" for name, weight in zip(counts, tokens / tokens.sum(), strict=True)
     )
-    sentences = [_sentence(name, one) for name, one in estimates.items()]
+    sentences = [_sentence(run, estimates[run.language]) for run in runs]
     verdict = " ".join([f"Share of the training tokens: {listed}.", *sentences, *limits])
     languages = {
         name: LanguageShare(weight=float(weight), weight_interval=(low, high), unique_tokens=int(count))
@@ -246,7 +249,7 @@ def recommend(runs: Sequence[TargetRun], *, pivot: str, pivot_tokens: int) -> Re
         )
     }
     evidence = {name: one.model_dump(mode="json") for name, one in estimates.items()}
-    sets = {run.language: run.problem_set for run in runs}
+    sets = {run.language: {"rises and falls": run.problem_set, "best": run.best_by} for run in runs}
     mix = Mix(
         languages=languages,
         pivot=pivot,
@@ -294,12 +297,13 @@ def _limit(name: str, estimate: TargetEstimate) -> str | None:
     return None
 
 
-def _sentence(name: str, one: TargetEstimate) -> str:
+def _sentence(run: TargetRun, one: TargetEstimate) -> str:
     interval, band = (" to ".join(map(_amount, ends)) for ends in (one.tokens_interval, one.tokens_band))
     moves = f"; {one.most_influential} moves it most" if one.most_influential else ""
     return (
-        f"{shown(name)}: {_amount(one.tokens)} unique tokens ({LEVEL:.0%} interval {interval}; {band} over"
-        f" choices of alpha and run length{moves}), from P = {one.proportion:.3f} at step {one.best_step}."
+        f"{shown(run.language)}: {_amount(one.tokens)} unique tokens ({LEVEL:.0%} interval {interval};"
+        f" {band} over choices of alpha and run length{moves}), from P = {one.proportion:.3f} at step"
+        f" {one.best_step}, where the mean of both languages' scores is highest ({run.best_by})."
     )
 
 

@@ -4,6 +4,8 @@ A run made by this project says so itself, in `questions.toml` beside its checkp
 
     babel = { seed = 0, targets = ["php"] }      # the small Babel that generated its text
     probes = ["probes/mine.toml"]                # identifier probes of one's own, beside the known ones
+    best_by = ["pivot only", "both"]             # groups of problems that choose the best checkpoint
+    available = { python = 11e9, php = 23e9 }    # tokens that exist, if not what the run's sources hold
 
 Without that file the known identifier probes of pivot and target are asked. Held-out text is the run's
 `heldout/<language>.jsonl` unless other text is given.
@@ -12,9 +14,9 @@ Without that file the known identifier probes of pivot and target are asked. Hel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -54,6 +56,8 @@ class QuestionsFile(Strict):
     tokens: int = Field(default=20_000, ge=100)
     babel: BabelQuestions | None = None
     probes: tuple[Path, ...] = ()
+    best_by: tuple[str, ...] = ()
+    available: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,18 @@ class Questions:
         In pivot and target; None where there are none to solve.
     tokens
         Held-out text to read per language and checkpoint.
+    best_by
+        Groups of problems that choose the best checkpoint and compare mixes; all problems if empty.
+    available
+        Tokens of each language that exist; where empty, what the run's sources hold.
     """
 
     texts: Mapping[str, list[str]]
     probes: ProbeSet
     problems: ProblemSet | None
     tokens: int
+    best_by: tuple[str, ...] = ()
+    available: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -85,6 +95,7 @@ class Questions:
         texts: Mapping[str, Path] | None = None,
         file: Path | None = None,
         tokens: int | None = None,
+        available: Mapping[str, int] | None = None,
     ) -> Questions:
         """The questions of a series.
 
@@ -98,11 +109,13 @@ class Questions:
             A questions file, instead of the run's own.
         tokens
             Held-out text to read per language, instead of what the file says.
+        available
+            Tokens that exist of each language, instead of what the file says.
 
         Raises
         ------
         InputError
-            If pivot or target is not known, or a language has no text or no probes.
+            If pivot or target is not known, a language has no text or no probes, or no problem is of a group.
         """
         if series.pivot is None or series.target is None:
             raise InputError(
@@ -119,11 +132,16 @@ class Questions:
             problems = JoinedProblems([world.problems(language) for language in languages])
         else:
             probes = _probes(languages, [file.parent / path for path in asked.probes] if file else [])
+        groups = list(dict.fromkeys(problem.group for problem in problems.problems)) if problems else []
+        if unknown := [group for group in asked.best_by if group not in groups]:
+            raise InputError(f"{file}: best_by = {unknown}, but the groups of problems are {groups}")
         return cls(
             {language: _documents(series, language, texts or {}) for language in languages},
             probes.of(*languages),
             problems,
             tokens or asked.tokens,
+            asked.best_by,
+            available or asked.available,
         )
 
     def measures(self, series: Series) -> list[Measure[Any]]:

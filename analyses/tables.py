@@ -5,6 +5,8 @@ What figures draw, `--json` prints and conclusions read is computed here and now
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -27,7 +29,7 @@ def scores(results: Results) -> pd.DataFrame:
     for language in pd.unique(data["language"].to_numpy()):
         groups = pd.unique(data["group"].to_numpy()[data["language"].to_numpy() == language])
         for group in dict.fromkeys(["all", *groups]):
-            steps, _, solved = outcomes(data, language, group)
+            steps, _, solved = outcomes(data, language, () if group == "all" else (group,))
             total = len(solved)
             count = solved.sum(0)
             low, high = wilson_interval(count, total).T
@@ -49,12 +51,12 @@ def scores(results: Results) -> pd.DataFrame:
 
 
 def outcomes(
-    data: xr.Dataset, language: str, group: str = "all"
+    data: xr.Dataset, language: str, groups: Sequence[str] = ()
 ) -> tuple[Int[np.ndarray, " step"], list[str], Bool[np.ndarray, "problem step"]]:
-    """Steps, problem ids and what was solved when, of one language and group."""
+    """Steps, problem ids and what was solved when, of one language and some groups; without any, of all."""
     chosen = data["language"].to_numpy() == language
-    if group != "all":
-        chosen &= data["group"].to_numpy() == group
+    if groups:
+        chosen &= np.isin(data["group"].to_numpy(), groups)
     some = data.isel(problem=np.flatnonzero(chosen))
     solved = some["solved"].transpose("problem", "step").to_numpy().astype(bool)
     return some["step"].to_numpy(), some["id"].to_numpy().tolist(), solved

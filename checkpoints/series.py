@@ -146,9 +146,9 @@ class Series:
         return read_json(file) if file.exists() else {}
 
     @property
-    def unique_tokens(self) -> dict[str, int]:
-        """Unique tokens of each language that the run could draw on, where it recorded them."""
-        return {name: source["tokens"] for name, source in self.run.get("sources", {}).items()}
+    def available_tokens(self) -> dict[str, int]:
+        """Tokens of each language in the run's sources, also those it left alone; where it recorded them."""
+        return {name: source["source_tokens"] for name, source in self.run.get("sources", {}).items()}
 
     @property
     def continues_from_pivot(self) -> bool:

@@ -13,7 +13,7 @@ RUNS, MEANS = "one training run", "mean of the arm"
 
 
 def comparison_figure(comparison: ArmComparison, *, pivot: str, target: str) -> go.Figure:
-    """Scores of all runs on the left; recommended − other on the right, over all problems and by group.
+    """Scores of all runs on the left; recommended − other on the right, by the metric and by group.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def comparison_figure(comparison: ArmComparison, *, pivot: str, target: str) -> 
         col=2,  # pyright: ignore[reportArgumentType]
     )
     labels = [
-        "<b>all problems</b>",
+        "<b>the metric</b>",
         *(safe(group_name(group, pivot=pivot, target=target)) for group in groups[1:]),
     ]
     figure.update_yaxes(

@@ -123,6 +123,16 @@ def scores(table: pd.DataFrame, *, pivot: str, target: str) -> list[str]:
     return sentences
 
 
+def trade_off(arms: ArmComparison, *, pivot: str, target: str) -> list[str]:
+    """What every arm solves of every group: what one mix gains here, it may lose there."""
+    return [
+        f"{group_name(str(group), pivot=pivot, target=target)}: "
+        + ", ".join(f"{arm} {score:.0%}" for arm, score in zip(rows["arm"], rows["score"], strict=True))
+        + "."
+        for group, rows in arms.levels_.groupby("group", sort=False)
+    ]
+
+
 def losses(table: pd.DataFrame) -> list[str]:
     """First, last and lowest loss of every language."""
     sentences = []

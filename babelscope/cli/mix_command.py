@@ -20,7 +20,7 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="LANGUAGE=TOKENS",
-            help="Unique tokens that exist, e.g. python=11e9; default: what the run recorded.",
+            help="Unique tokens that exist, e.g. python=11e9; default: what the run's sources hold.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Where the mix goes.")] = Path("mix.json"),

@@ -22,7 +22,6 @@ class Reading:
 
     series: Series
     questions: Questions
-    available: dict[str, int] | None
 
     def plan(self, *, device: str | None) -> dict[str, Any]:
         """What `analyse` would cost."""
@@ -36,7 +35,7 @@ class Reading:
         from babelscope.analyses.sweep import sweep
 
         measures = self.questions.measures(self.series)
-        return analyse(sweep(self.series, measures, device=device), available=self.available)
+        return analyse(sweep(self.series, measures, device=device), self.questions)
 
 
 def read_directory(
@@ -53,8 +52,8 @@ def read_directory(
     counts = {name: _count(name, value) for name, value in pairs(available, option="--available").items()}
     series = Series.open(directory, pivot=pivot, target=target)
     texts = {name: Path(path) for name, path in pairs(text, option="--text").items()}
-    asked = Questions.of(series, texts=texts, file=questions, tokens=tokens)
-    return Reading(series, asked, counts or None)
+    asked = Questions.of(series, texts=texts, file=questions, tokens=tokens, available=counts)
+    return Reading(series, asked)
 
 
 def write_analysis(analysis: Analysis, out: Path) -> dict[str, Path]:

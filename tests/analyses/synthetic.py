@@ -38,7 +38,7 @@ class Measured(dict):
             target=target,
             history=history,
             run={"recipe": {}},
-            unique_tokens=tokens if tokens is not None else {pivot: 2_000_000, target: 6_000_000},
+            available_tokens=tokens if tokens is not None else {pivot: 2_000_000, target: 6_000_000},
             continues_from_pivot=True,
             warmup_steps=50,
             steps=STEPS.tolist(),

@@ -72,7 +72,7 @@ def test_every_arm_reads_as_many_tokens_of_its_mix_from_the_same_start(recipe, w
     mixes[RECOMMENDED] = mixes.pop("natural")
     problems = JoinedProblems([world.problems(name) for name in ("python", "php")])
     found = run_arms(recipe, mixes, seeds=[0, 1], problems=problems, output=tmp_path / "arms")
-    assert found.problem_set == METRIC
+    assert found.problem_set == METRIC.format(problems="all problems")
     assert len(found.scores_) == 4
     assert {row["other"] for row in found.differences_.to_dict("records")} == {"uniform"}
     starts, tokens = set(), []

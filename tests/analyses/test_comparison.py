@@ -130,6 +130,19 @@ def test_groups_are_described_apart_and_do_not_change_the_verdict():
     assert without.groups_.empty
 
 
+def test_the_metric_may_be_of_some_problems_while_every_group_is_described():
+    gains = np.array([[1, 1, 0, 0], [1, 0, 0, 0]], bool)  # over two seeds
+    arms = {"recommended": gains, "natural": np.array([[0, 0, 1, 1], [0, 0, 1, 0]], bool)}
+    judged = np.array([True, True, False, False])
+    found = compare(arms, groups=["told", "told", "own", "own"], judged=judged)
+    assert found.differences_.iloc[0]["difference"] == 0.75
+    assert found.scores_["score"].tolist() == [1, 0.5, 0, 0]
+    levels = found.levels_.set_index(["arm", "group"])["score"]
+    assert levels["recommended", "told"] == levels["natural", "own"] == 0.75
+    with pytest.raises(InputError, match="1 of 4 problems are judged"):
+        compare(arms, judged=np.array([True, False, False, False]))
+
+
 def test_scores_list_every_training_run():
     rng = np.random.default_rng(8)
     outcomes = {"recommended": runs(rng, [0.5, 0.6]), "natural": runs(rng, [0.4])}

@@ -50,6 +50,23 @@ def test_a_small_babel_brings_its_own_probes_and_problems(series):
     assert [measure.name for measure in asked.measures(series)][-1] == "problem_scores"
 
 
+def test_the_file_may_say_what_chooses_the_best_checkpoint_and_what_exists(series):
+    file = series.directory / "questions.toml"
+    world = 'babel = { seed = 3, targets = ["php"] }\n'
+    file.write_text(world + 'best_by = ["both"]\navailable = { python = 11e9, php = 23_000 }\n')
+    asked = Questions.of(series)
+    assert asked.best_by == ("both",)
+    assert asked.available == {"python": 11e9, "php": 23_000}
+    assert Questions.of(series, available={"python": 5}).available == {"python": 5}
+
+    file.write_text(world + 'best_by = ["bot"]\n')
+    with pytest.raises(InputError, match=r"best_by = \['bot'\].*'pivot only', 'both', 'target only'"):
+        Questions.of(series)
+    file.write_text('best_by = ["both"]\n')  # nothing is asked, so there is no such group
+    with pytest.raises(InputError, match="best_by"):
+        Questions.of(series)
+
+
 def test_own_probes_join_the_known_ones(series):
     for language, identifier in (("python", "alpha"), ("php", "omega")):
         text = MINE.format(language=language, identifier=identifier)

@@ -145,7 +145,7 @@ def test_scores_are_counted_by_language_and_group():
 
 
 def test_outcomes_keep_problems_in_rows_and_steps_in_columns():
-    steps, ids, solved = tables.outcomes(scores()["problem_scores"], "php", "pivot only")
+    steps, ids, solved = tables.outcomes(scores()["problem_scores"], "php", ["pivot only"])
     assert steps.tolist() == [0, 5]
     assert ids == ["b", "c"]
     assert solved.tolist() == [[False, True], [True, True]]
