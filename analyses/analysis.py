@@ -30,6 +30,7 @@ from babelscope.analyses.sweep import Results
 from babelscope.analyses.trend import LogLinear, disagreement
 from babelscope.checkpoints.series import Finding
 from babelscope.core.errors import InputError
+from babelscope.core.languages import shown
 
 if TYPE_CHECKING:
     from babelscope.analyses.questions import Questions
@@ -232,7 +233,13 @@ def _curves(results: Results, best_by: Sequence[str], notes: list[str]) -> dict[
                 lambda: of(target, [PIVOT_KNOWLEDGE]), "stages by pivot knowledge", notes
             )
         if found["score"] is not None:
-            found[MEAN] = mean_score(of(pivot, best_by), of(target, best_by))
+            known = of(pivot, best_by)
+            found[MEAN] = mean_score(known, of(target, best_by))
+            if known.solved[0] < known.total[0] / 2:
+                notes.append(
+                    f"At step {known.steps[0]} the model solves {known.solved[0] / known.total[0]:.0%} of the"
+                    f" problems in {shown(pivot)}: it hardly knows what could be transferred."
+                )
     else:
         notes.append(
             "No problems were asked, so there is no score; stages are those of the identifier choice."

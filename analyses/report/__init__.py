@@ -81,7 +81,9 @@ def _summary(analysis: Analysis, parts: Sequence[Section]) -> Iterator[str]:
         words.status_of_working(working),
     )
     yield _answer("mix", "Mix", said["mix"], words.status_of_mix(analysis.recommendation))
-    yield _answer("comparison", "Arms", said["comparison"], words.status_of_comparison(analysis.comparison))
+    arms = analysis.comparison
+    judged = words.arms(arms) if arms is not None else said["comparison"]
+    yield _answer("comparison", "Arms", judged, words.status_of_comparison(arms))
 
 
 def _flagged(analysis: Analysis) -> list[str]:

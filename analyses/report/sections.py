@@ -101,7 +101,7 @@ def sections(analysis: Analysis) -> Iterator[Section]:
     arms, drawn, said = analysis.comparison, None, []
     if arms is not None:
         drawn = figures.comparison_figure(arms, **names)
-        said = [*arms.differences_["verdict"], *arms.notes_, *words.trade_off(arms, **names)]
+        said = words.arms(arms) + words.trade_off(arms, **names)
     yield _section(analysis, "comparison", said, drawn, "arm", "comparison")
 
 

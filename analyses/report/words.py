@@ -123,6 +123,11 @@ def scores(table: pd.DataFrame, *, pivot: str, target: str) -> list[str]:
     return sentences
 
 
+def arms(comparison: ArmComparison) -> list[str]:
+    """The verdict on every other arm, and what its interval does not cover."""
+    return [*comparison.differences_["verdict"], *comparison.notes_]
+
+
 def trade_off(arms: ArmComparison, *, pivot: str, target: str) -> list[str]:
     """What every arm solves of every group: what one mix gains here, it may lose there."""
     return [

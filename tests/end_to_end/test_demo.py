@@ -22,6 +22,7 @@ def test_the_demo_runs_from_nothing_to_a_report_and_goes_on_where_it_stopped(tmp
     # With so little training either P is undefined or nothing rises and falls: no mix, and words why.
     assert document["recommendation"] is None or document["recommendation"]["mix"] is None
     assert any("No mix" in note for note in document["notes"]) or "No mix is" in document["verdict"]
+    assert any("hardly knows" in note for note in document["notes"])
     assert (tmp_path / "d" / "report.html").stat().st_size > 1_000_000
     for name in ("base", "continuation", "arms"):
         assert (tmp_path / "d" / f"{name}.toml").exists()
