@@ -52,6 +52,7 @@ n_layer = 6
 n_embd = 128
 n_head = 4
 n_positions = 64
+activation_function = "gelu_pytorch_tanh"  # GPT-2's own, in one kernel
 resid_pdrop = 0.0
 embd_pdrop = 0.0
 attn_pdrop = 0.0
