@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 from babelscope.analyses import tables
+from babelscope.analyses.best_mix import MEAN, problem_set, recommended
 from babelscope.analyses.comparison import ArmComparison
-from babelscope.analyses.mix import Recommendation, TargetRun, mean_score, recommend
+from babelscope.analyses.mix import Recommendation, mean_score
 from babelscope.analyses.pivot_share import PivotShare, identifier_choice
 from babelscope.analyses.proportion import LossProportion, WorkingLanguageProportion
 from babelscope.analyses.score_curve import ScoreCurve
@@ -36,11 +37,6 @@ if TYPE_CHECKING:
     from babelscope.analyses.questions import Questions
 
 T = TypeVar("T")
-PROBLEM_SETS = {  # whose rise and fall Algorithm 1 needs
-    "pivot knowledge": "the problems that only the pivot's text answers",
-    "score": "all problems",
-    "identifier choice": "the identifiers chosen",
-}
 PIVOT_KNOWLEDGE = "pivot only"  # the group of problems that only the pivot's text answers
 
 
@@ -138,11 +134,6 @@ class Analysis:
         }
 
 
-def problem_set(groups: Sequence[str]) -> str:
-    """Groups of problems in words."""
-    return "problems of the groups " + " and ".join(map(repr, groups)) if groups else "all problems"
-
-
 def analyse(results: Results, questions: Questions | None = None) -> Analysis:
     """Draw every conclusion that the results bear.
 
@@ -196,8 +187,8 @@ def analyse(results: Results, questions: Questions | None = None) -> Analysis:
         loss_proportion=loss_proportion,
         language_proportion=language_proportion,
         disagreement=_disagreement(lines, series.steps),
-        recommendation=_recommend(
-            results, curves, stages, loss_proportion, available, problem_set(best_by), notes
+        recommendation=recommended(
+            results.series, curves, stages, loss_proportion, available, problem_set(best_by), notes
         ),
         comparison=None,
         notes=tuple(notes),
@@ -211,7 +202,6 @@ def _by_loss(results: Results, target: str) -> LossProportion:
     return LossProportion(warmup_steps=warmup).fit(steps, nll.T, tokens)
 
 
-MEAN = "mean of pivot and target"
 _INTERNAL = (MEAN,)  # fitted where Algorithm 1 needs it; not a signal of its own
 
 
@@ -249,40 +239,6 @@ def _curves(results: Results, best_by: Sequence[str], notes: list[str]) -> dict[
         lambda: ScoreCurve.from_outcomes(steps, chosen), "stages by identifier choice", notes
     )
     return {signal: curve for signal, curve in found.items() if curve is not None}
-
-
-def _recommend(
-    results: Results,
-    curves: Mapping[str, ScoreCurve],
-    stages: Mapping[str, StageDetector],
-    loss: LossProportion | None,
-    available: Mapping[str, int],
-    best_by: str,
-    notes: list[str],
-) -> Recommendation | None:
-    series = results.series
-    if not series.run:
-        notes.append("The run left no record; it is taken to continue from a model of the pivot.")
-    pivot, target = str(series.pivot), str(series.target)
-    lacking = [name for name in (pivot, target) if name not in available]
-    if lacking:
-        notes.append(f"No mix: say how many tokens of {' and '.join(lacking)} exist.")
-        return None
-    if loss is None or not stages:
-        notes.append("No mix: Algorithm 1 needs the proportion by loss and a score with stages.")
-        return None
-    rising = next(signal for signal in ("pivot knowledge", "score", "identifier choice") if signal in stages)
-    run = TargetRun(
-        language=target,
-        loss=loss,
-        target_score=stages[rising],
-        mean_score=StageDetector().fit(curves[MEAN]) if MEAN in curves else stages[rising],
-        available_tokens=available[target],
-        continues_from_pivot=series.continues_from_pivot,
-        problem_set=PROBLEM_SETS[rising],
-        best_by=best_by if MEAN in curves else PROBLEM_SETS[rising],
-    )
-    return recommend([run], pivot=pivot, pivot_tokens=available[pivot])
 
 
 def _disagreement(lines: list[LogLinear | None], steps: list[int]) -> pd.DataFrame | None:

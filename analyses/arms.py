@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from babelscope.analyses.analysis import problem_set
+from babelscope.analyses.best_mix import problem_set
 from babelscope.analyses.comparison import ArmComparison
 from babelscope.analyses.store import Store
 from babelscope.analyses.sweep import Executor

@@ -1,9 +1,10 @@
 """Algorithm 1 of "The Rise and Down of Babel Tower" (arXiv 2412.07298): how much of each new language.
 
-    j          = argmax over checkpoints of the fitted mean of pivot and target score
+    j          = argmax over checkpoints from α on of the fitted mean of pivot and target score
     η_target   = η_pivot / P(l_j) − η_pivot        P as in `proportion.py`, η in unique tokens
     Pbar(η_i)  = η_i / Σ_k η_k                     (Eq. 3) sampling weights; with one target, P and 1 − P
 
+Before α the loss is that of a vocabulary not learnt yet, and P > 1: such checkpoints do not compete for j.
 Each target is computed against the pivot by itself, from its own acquisition run, as in the paper. The
 pivot's corpus is kept whole; a target cannot have more than exists. As P → 0, η_target grows without bound,
 so its interval carries both the documents behind P and the uncertainty of the best checkpoint.
@@ -44,7 +45,7 @@ class TargetRun:
     target_score
         Fitted on the target's score: must rise and fall.
     mean_score
-        Fitted on `mean_score(pivot, target)`: its peak is the best checkpoint.
+        Fitted on `mean_score(pivot, target)` from α on: its peak is the best checkpoint.
     available_tokens
         Tokens of the target that exist.
     continues_from_pivot

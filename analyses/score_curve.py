@@ -93,6 +93,12 @@ class ScoreCurve:
         order = np.argsort(steps)
         return cls(steps[order], solved[order], np.broadcast_to(total, steps.shape)[order])
 
+    def since(self, step: int) -> ScoreCurve:
+        """Without the checkpoints before a step."""
+        kept = self.steps >= step
+        outcomes = self.outcomes[:, kept] if self.outcomes is not None else None
+        return ScoreCurve(self.steps[kept], self.solved[kept], self.total[kept], outcomes)
+
     @classmethod
     def from_table(cls, path: Path) -> Self:
         """From CSV, JSONL or Parquet with columns step, solved, total or step, problem, passed."""

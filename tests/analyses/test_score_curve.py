@@ -121,3 +121,14 @@ def test_counts_that_cannot_be_are_refused_with_the_value(steps, solved, total, 
 def test_outcomes_that_cannot_be_are_refused(outcomes, message):
     with pytest.raises(InputError, match=message):
         ScoreCurve.from_outcomes(STEPS, outcomes)
+
+
+def test_a_curve_since_a_step_is_that_of_the_later_checkpoints():
+    rng = np.random.default_rng(0)
+    steps, outcomes = np.arange(0, 100, 10), rng.random((12, 10)) < 0.5
+    since = ScoreCurve.from_outcomes(steps, outcomes).since(30)
+    later = ScoreCurve.from_outcomes(steps[3:], outcomes[:, 3:])
+    for name in ("steps", "solved", "total", "outcomes"):
+        assert np.array_equal(getattr(since, name), getattr(later, name))
+    with pytest.raises(InputError, match="2 checkpoints"):
+        ScoreCurve.from_outcomes(steps, outcomes).since(80)
