@@ -103,7 +103,7 @@ batch_size = 32
 sequence_length = 64
 learning_rate = 6e-4
 schedule = "constant"
-warmup_steps = 100
+warmup_steps = 75
 checkpoints = 24
 """
 
