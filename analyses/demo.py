@@ -30,7 +30,7 @@ DOCUMENTS = {"pivot": 8_000, "target": 48_000}
 BASE_STEPS, STEPS, ARM_STEPS = 2000, 800, 300  # of training: base, continuation, each corrective run
 # The pivot's share of the continuation that is analysed, and how much of its corpus that share repeats. As
 # in the paper a small part of the corpus keeps the pivot observable, and what is not in it may be forgotten.
-REPLAY, REPLAYED_TOKENS = 0.04, 1_500
+REPLAY, REPLAYED_TOKENS = 0.04, 1_000
 ARMS_COMPARED = 3  # recommended, natural, uniform
 
 QUESTIONS = """\
