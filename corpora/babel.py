@@ -81,7 +81,7 @@ class BabelWorld:
         *,
         targets: Sequence[str] = ("php", "racket", "ocaml"),
         arm: Arm = "babel",
-        pivot_only: int = 120,
+        pivot_only: int = 80,
         both: int = 40,
         target_only: int = 40,
     ):
