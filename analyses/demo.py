@@ -30,7 +30,7 @@ DOCUMENTS = {"pivot": 8_000, "target": 48_000}
 BASE_STEPS, STEPS, ARM_STEPS = 2000, 800, 300  # of training: base, continuation, each corrective run
 # The pivot's share of the continuation that is analysed, and how much of its corpus that share repeats. As
 # in the paper a small part of the corpus keeps the pivot observable, and what is not in it may be forgotten.
-REPLAY, REPLAYED_TOKENS = 0.04, 2_000
+REPLAY, REPLAYED_TOKENS = 0.04, 800
 ARMS_COMPARED = 3  # recommended, natural, uniform
 
 QUESTIONS = """\
@@ -69,7 +69,7 @@ proportion = 1.0
 steps = {base_steps}
 batch_size = 16
 sequence_length = 64
-learning_rate = 2e-3
+learning_rate = 1.2e-3
 schedule = "cosine"
 warmup_steps = 100
 checkpoints = 2
