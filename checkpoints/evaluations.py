@@ -53,18 +53,15 @@ def read_evaluations(directory: Path) -> tuple[list[Score], list[Finding]]:
             findings.append(Finding(step_within(source), "unread evaluation", f"{source}: {error}"))
             continue
         if isinstance(document, dict) and (scores := list(_scores(document))):
-            date = document.get(
-                "date"
-            )  # lm-evaluation-harness records it; a copied file's own time is the copy's
+            date = document.get("date")  # where recorded: a copied file's own time is the copy's
             documents.append((date if _is_number(date) else written, source, document, scores))
     newest: dict[tuple[int, str, str], Score] = {}
     for _, source, document, scores in sorted(documents, key=lambda one: one[:2]):
         recorded, placed = _recorded_step(document), step_within(source)
         step = placed if recorded is None else recorded
         if step is None:
-            findings.append(
-                Finding(None, "evaluation of no step", f"{source} does not say of which checkpoint")
-            )
+            detail = f"{source} does not say of which checkpoint"
+            findings.append(Finding(None, "evaluation of no step", detail))
         elif placed is not None and placed != step:
             detail = f"{source} holds the scores of step {step}; they are left out"
             findings.append(Finding(placed, "evaluation of another step", detail))
@@ -85,14 +82,13 @@ def table(scores: Iterable[Score]) -> pd.DataFrame:
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(directory):
+    for folder, subfolders, names in os.walk(directory, followlinks=True):  # a loop ends at DEPTH
         below = Path(folder).relative_to(directory)
         deep = len(below.parts) >= DEPTH
         subfolders[:] = [] if deep else sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
-            if name.endswith(".json") and (
-                _RESULTS.search(str(below / name)) or step_within(name) is not None
-            ):
+            named = _RESULTS.search(str(below / name)) or step_within(name) is not None
+            if named and name.endswith(".json"):
                 yield Path(folder) / name
 
 
@@ -130,13 +126,12 @@ def _recorded_step(document: dict[str, Any]) -> int | None:
         arguments = dict(part.partition("=")[::2] for part in arguments.split(","))
     if not isinstance(arguments, dict):
         arguments = {}
-    said = (arguments.get("revision"), config.get("revision"), config.get("model_revision"))
-    said += (
+    said = [arguments.get("revision"), config.get("revision"), config.get("model_revision")]
+    said += [
         arguments.get("peft"),
         arguments.get("pretrained"),
         config.get("peft_model"),
         config.get("model"),
-    )
-    return next(
-        (step for text in said if isinstance(text, str) and (step := step_within(text)) is not None), None
-    )
+    ]
+    steps = (step_within(text) for text in said if isinstance(text, str))
+    return next((step for step in steps if step is not None), None)

@@ -171,7 +171,7 @@ def _row(record: Any) -> Row | None:
     if not isinstance(record, dict):
         return None
     name = next((name for name in STEP_NAMES if isinstance(record.get(name), int | float)), None)
-    if name is None or not float(record[name]).is_integer():
+    if name is None or record[name] % 1 != 0:
         return None
     numbers = {
         key: value
@@ -194,7 +194,7 @@ def _checked(rows: Iterable[Row], *, name: str, last: Checkpoint) -> tuple[list[
     beyond: list[int] = []
     for row in rows:
         step = row.get("step")
-        if step is not None and step > last.step:
+        if isinstance(step, int | float) and step > last.step:
             beyond.append(step)
             continue
         broken = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
-from huggingface_hub.errors import LocalEntryNotFoundError
 
 from babelscope.checkpoints.layouts import find, step_within
 from babelscope.checkpoints.series import Series
@@ -120,7 +120,7 @@ def test_two_layouts_of_one_size_are_refused(tmp_path):
 
 @pytest.mark.parametrize("names", [("iter_10", "iter_0010"), ("step10-tokens1B", "step10-tokens2B")])
 def test_two_folders_for_one_step_are_refused(tmp_path, names):
-    with pytest.raises(InputError, match="holds step 10 twice, .* and .*; move one elsewhere") as refused:
+    with pytest.raises(InputError, match=r"holds step 10 twice, .* and .*; move one elsewhere") as refused:
         find(folders(tmp_path, *names, names[0].replace("10", "30")))
     assert all(name in str(refused.value) for name in names)
 
