@@ -49,7 +49,7 @@ def read_history(directory: Path, checkpoints: Sequence[Checkpoint]) -> tuple[li
     _add_logs(sources, findings, directory, {"*.jsonl": read_jsonl, "*.csv": read_csv})
     if not any(sources.values()):
         _add_logs(sources, findings, directory, {EVENTS: read_tensorboard})
-    if not any(sources.values()):
+    if not sources:
         detail = f"{last.name} has no trainer_state.json, and there is no log: no losses, no learning rate"
         return [], [*findings, Finding(last.step, "no history", detail)]
     history: list[Row] = []
@@ -148,7 +148,7 @@ def _trainer_state(checkpoints: Sequence[Checkpoint]) -> tuple[dict[str, list[Ro
     if newest is not None and newest != last.step and last.step not in {finding.step for finding in findings}:
         detail = f"{last.name} has no trainer_state.json: what it holds ends with step {newest}"
         findings.append(Finding(last.step, "no history", detail))
-    return logs.get(newest, {}), findings
+    return logs[newest] if newest is not None else {}, findings
 
 
 def _add_logs(
@@ -161,7 +161,8 @@ def _add_logs(
         for file in sorted(file for folder in FOLDERS for file in directory.glob(f"{folder}{pattern}")):
             name = shown(file.relative_to(directory))
             try:
-                sources[name] = read(file)
+                if rows := read(file):
+                    sources[name] = rows
             except (InputError, OSError, csv.Error) as error:
                 findings.append(Finding(None, "unread history", f"{name}: {error}"))
 

@@ -127,7 +127,7 @@ class Series:
         directory, places, findings = find(place)
         where = shown(str(place))
         if not places:
-            raise InputError(f"{where} holds no checkpoint-N, stepN or iter_N folders")
+            raise InputError(f"{where} holds no checkpoint-N folders, nor any of another layout (stepN, iter_N)")
         checkpoints, models = [], {}
         for one in places:
             try:

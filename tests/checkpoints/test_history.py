@@ -48,6 +48,12 @@ def test_a_run_that_logged_nothing_has_one_finding(run):
     assert kinds(series) == [(10, "no history")]
 
 
+def test_a_log_that_is_still_empty_is_no_finding(tmp_path):
+    write_checkpoint(tmp_path / "checkpoint-0", log=[], global_step=0)
+    series = Series.open(tmp_path)
+    assert (series.history, series.findings) == ((), ())
+
+
 def test_a_last_checkpoint_without_a_log_leaves_that_of_the_one_before(tmp_path):
     write_checkpoint(tmp_path / "checkpoint-5", log=LOG[:1], global_step=5)
     write_checkpoint(tmp_path / "checkpoint-10")
