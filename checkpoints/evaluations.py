@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from babelscope.checkpoints.findings import Finding
 from babelscope.checkpoints.layouts import shown, step_within
@@ -114,16 +114,18 @@ def _scores(document: dict[str, Any]) -> Iterator[tuple[str, str, float, float]]
             yield task, metric, float(value), float(stderr) if _is_number(stderr) else math.nan
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _recorded_step(document: dict[str, Any]) -> int | None:
     """The step in what the evaluator recorded of its model, the revision before the name."""
-    config = document.get("config") if isinstance(document.get("config"), dict) else {}
-    arguments = config.get("model_args")
+    config: Any = document.get("config")
+    if not isinstance(config, dict):
+        return None
+    arguments: Any = config.get("model_args")
     if isinstance(arguments, str):
-        arguments = dict(part.partition("=")[::2] for part in arguments.split(","))
+        arguments = dict(part.split("=", 1) for part in arguments.split(",") if "=" in part)
     if not isinstance(arguments, dict):
         arguments = {}
     said = [arguments.get("revision"), config.get("revision"), config.get("model_revision")]

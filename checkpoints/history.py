@@ -194,8 +194,8 @@ def _checked(rows: Iterable[Row], *, name: str, last: Checkpoint) -> tuple[list[
     wrong: dict[str, list[int]] = defaultdict(list)
     beyond: list[int] = []
     for row in rows:
-        step = row.get("step")
-        if isinstance(step, int | float) and step > last.step:
+        step: Any = row.get("step")
+        if isinstance(step, int) and step > last.step:
             beyond.append(step)
             continue
         broken = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]

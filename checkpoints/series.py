@@ -127,7 +127,7 @@ class Series:
         directory, places, findings = find(place)
         where = shown(str(place))
         if not places:
-            raise InputError(f"{where} holds no checkpoint-N folders, nor any of another layout (stepN, iter_N)")
+            raise InputError(f"{where} holds no checkpoint-N folders, nor stepN, iter_N or the like")
         checkpoints, models = [], {}
         for one in places:
             try:

@@ -176,14 +176,14 @@ def test_names_that_are_not_utf8_are_left_alone_and_can_be_printed(tmp_path, cap
     assert "checkpoint-20\\udcff was not written" in capsys.readouterr().out
 
 
-def test_ten_thousand_entries_are_listed_once_and_none_is_read(tmp_path, monkeypatch):
-    for step in range(5_000):
+def test_thousands_of_entries_are_listed_once_and_none_is_read(tmp_path, monkeypatch):
+    for step in range(1_000):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"log-{step}.txt").touch()
     listed, scandir = [], os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))
     monkeypatch.setattr("builtins.open", lambda *_: pytest.fail("a file was opened"))
-    assert [place.step for place in find(tmp_path).places] == list(range(5_000))
+    assert [place.step for place in find(tmp_path).places] == list(range(1_000))
     assert listed == [tmp_path]
 
 
