@@ -86,5 +86,5 @@ def _in_words(failure: str) -> Iterator[None]:
     try:
         yield
     except (OSError, HTTPError, HFValidationError, BrokenWeightsError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise InputError(f"{failure}: {reason}") from None

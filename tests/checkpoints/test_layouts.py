@@ -258,6 +258,16 @@ def test_the_description_of_a_model_is_fetched_without_its_weights(online):
     assert not any("safetensors" in pattern or ".bin" in pattern for pattern in online[0][1])
 
 
+def test_binary_weights_are_asked_for_only_where_there_are_no_safetensors(online, cache):
+    series = Series.open(f"{REPO}@step*")
+    _ = series.at(0).path
+    (cache / "models--EleutherAI--pythia-70m" / "snapshots" / "step1").mkdir()
+    with pytest.raises(InputError, match=r"step1 is not in the cache and cannot be downloaded: has no model"):
+        _ = series.at(1).path
+    binary = [(revision, any(".bin" in pattern for pattern in patterns)) for revision, patterns in online]
+    assert binary == [("step0", False), ("step1", False), ("step1", True)]
+
+
 def test_a_revision_named_in_full_that_is_cached_asks_nobody(cache, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "list_repo_refs", lambda _: pytest.fail("the hub was asked"))
