@@ -1,42 +1,39 @@
 """A series: the checkpoints of one training run, in order, with what went with them.
 
 runs/php/
-  checkpoint-0/  checkpoint-25/ …   weights, tokenizer, trainer_state.json
+  checkpoint-0/  checkpoint-25/ …   weights, tokenizer, trainer_state.json; other names: `layouts.py`
   run.json                          pivot, target and recipe, where this project made the run
   heldout/<language>.jsonl          text the run never trained on
   questions.toml                    what to ask its checkpoints
+
+The series of a model on the hub lives in the hub's cache: what is computed about it is kept there too.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from babelscope.checkpoints.weights import BrokenWeightsError, Fingerprints, tensors, weight_files
+from babelscope.checkpoints import hub
+from babelscope.checkpoints.agreement import model_in, one_architecture, other_tokenizers, tokenizer_hash
+from babelscope.checkpoints.evaluations import Score, read_evaluations, table
+from babelscope.checkpoints.findings import Finding
+from babelscope.checkpoints.history import read_history
+from babelscope.checkpoints.layouts import Place, find, shown
+from babelscope.checkpoints.weights import BrokenWeightsError, Fingerprints, weight_files
 from babelscope.core.errors import InputError
-from babelscope.core.files import digest, read_json
+from babelscope.core.files import read_json
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong with a series; `step` is None where it concerns no single checkpoint."""
-
-    step: int | None
-    kind: str
-    detail: str
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One step's weights on disk.
+    """One step's weights.
 
     Attributes
     ----------
@@ -44,9 +41,38 @@ class Checkpoint:
         Tokens per language seen in training so far, where the run recorded them.
     """
 
-    step: int
-    path: Path
+    place: Place
     tokens: dict[str, int] | None = field(default=None, compare=False)
+
+    @property
+    def step(self) -> int:
+        return self.place.step
+
+    @property
+    def name(self) -> str:
+        """Its folder's, or its revision's on the hub."""
+        return self.place.name
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its files are on this machine, so that `path` fetches nothing."""
+        return self.place.path is not None or "path" in self.__dict__
+
+    @cached_property
+    def path(self) -> Path:
+        """Its folder; a revision on the hub is fetched when this is first asked for.
+
+        Raises
+        ------
+        InputError
+            If it cannot be fetched.
+        """
+        return self.place.path or hub.fetch(str(self.place.repo), self.name)
+
+    @property
+    def tokens_seen(self) -> int | None:
+        """Tokens seen in training so far: as recorded, else as the name says, which may be rounded."""
+        return sum(self.tokens.values()) if self.tokens else self.place.tokens_seen
 
     @property
     def n_bytes(self) -> int:
@@ -59,12 +85,16 @@ class Series:
 
     Attributes
     ----------
+    directory
+        Where the checkpoints are.
     checkpoints
-        The usable ones, in order of step.
+        The usable ones, in order of step; those still on the hub are taken on trust until fetched.
     findings
         What was left out, or is missing, and why.
     history
-        One dict per logged step, as the trainer wrote it (`step`, `loss`, `learning_rate`, …).
+        What was logged, one dict per row (`step`, `loss`, `learning_rate`, …); names are the Trainer's.
+    scores
+        What other evaluators found; `evaluations` is their table.
     """
 
     directory: Path
@@ -73,15 +103,17 @@ class Series:
     history: tuple[dict[str, Any], ...]
     pivot: str | None
     target: str | None
+    scores: tuple[Score, ...] = ()
 
     @classmethod
-    def open(cls, directory: str | Path, *, pivot: str | None = None, target: str | None = None) -> Self:
-        """Open a directory of `checkpoint-N` folders.
+    def open(cls, place: str | Path, *, pivot: str | None = None, target: str | None = None) -> Self:
+        """Open a directory of checkpoints, or revisions of a model on the hub.
 
         Parameters
         ----------
-        directory
-            Where the checkpoints are.
+        place
+            A directory, or `repo@pattern` such as `EleutherAI/pythia-70m@step*`; see
+            `babelscope.checkpoints.layouts` for the names that are understood.
         pivot, target
             The language the model knew first and the one it is learning; default: what the run
             recorded. Both are names, as in `babelscope.core.languages`.
@@ -89,31 +121,39 @@ class Series:
         Raises
         ------
         InputError
-            If there is no usable checkpoint, or if architectures or tokenizers differ.
+            If there is no usable checkpoint, or if architectures differ, or if tokenizers do and
+            neither is that of most checkpoints.
         """
-        directory = Path(directory)
-        if not directory.is_dir():
-            raise InputError(f"{directory} is not a directory; give the one that holds checkpoint-N folders")
-        found = sorted(_checkpoint_folders(directory))
-        if not found:
-            raise InputError(f"{directory} holds no checkpoint-N folders")
-        usable, findings = [], []
-        for step, path in found:
-            marker = read_json(path / "babelscope.json") if (path / "babelscope.json").exists() else {}
+        directory, places, findings = find(place)
+        where = shown(str(place))
+        if not places:
+            raise InputError(f"{where} holds no checkpoint-N folders, nor stepN, iter_N or the like")
+        checkpoints, models = [], {}
+        for one in places:
             try:
-                list(tensors(path))
-                read_json(path / "config.json")
-            except (BrokenWeightsError, InputError) as error:
-                findings.append(Finding(step, "unreadable", f"{path.name}: {error}"))
-                continue
-            usable.append(Checkpoint(step, path, marker.get("tokens")))
-        if not usable:
-            raise InputError(
-                f"{directory} has no usable checkpoint: " + "; ".join(f.detail for f in findings)
+                tokens = _recorded_tokens(one.path) if one.path else None
+                if one.path:
+                    models[one.name] = model_in(one.path)
+                checkpoints.append(Checkpoint(one, tokens))
+            except (BrokenWeightsError, InputError, OSError) as error:
+                findings.append(Finding(one.step, "unreadable", f"{one.name}: {error}"))
+        if not checkpoints:
+            raise InputError(f"{where} has no usable checkpoint: " + "; ".join(f.detail for f in findings))
+        if models:
+            one_architecture(models, of="a series is one model over time")
+        drifted = other_tokenizers(models)
+        findings += [
+            Finding(
+                c.step, "tokenizer drift", f"{c.name} has another tokenizer than {drifted[c.name]} and most"
             )
-        _same_model(usable)
-        history, gaps = _history(usable)
-        opened = cls(directory, tuple(usable), tuple(findings + gaps), history, pivot, target)
+            for c in checkpoints
+            if c.name in drifted
+        ]
+        usable = tuple(c for c in checkpoints if c.name not in drifted)
+        history, gaps = read_history(directory, usable)
+        scores, odd = read_evaluations(directory)
+        findings += gaps + odd
+        opened = cls(directory, usable, tuple(findings), tuple(history), pivot, target, tuple(scores))
         recorded = opened.run
         return replace(opened, pivot=pivot or recorded.get("pivot"), target=target or recorded.get("target"))
 
@@ -166,13 +206,27 @@ class Series:
         return Fingerprints(self.state / "fingerprints.json")
 
     @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """Scores that other evaluators found (step, task, metric, value, stderr, source), by step."""
+        return table(self.scores)
+
+    @cached_property
+    def described(self) -> Path:
+        """A folder with the configuration and the tokenizer that all checkpoints share."""
+        here = [checkpoint.path for checkpoint in self if checkpoint.is_here]
+        if not here:
+            first = self.checkpoints[0]
+            return hub.fetch(str(first.place.repo), first.name, weights=False)
+        return next((path for path in here if tokenizer_hash(path)), here[0])
+
+    @cached_property
     def config(self) -> dict[str, Any]:
-        """The model's configuration, of the first checkpoint; all agree in shape."""
-        return read_json(self.checkpoints[0].path / "config.json")
+        """The model's configuration; all checkpoints agree in shape."""
+        return read_json(self.described / "config.json")
 
     @cached_property
     def tokenizer_hash(self) -> str:
-        return _tokenizer_hash(self.checkpoints[0].path) or ""
+        return tokenizer_hash(self.described) or ""
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -180,67 +234,16 @@ class Series:
         from transformers import AutoTokenizer
 
         if not self.tokenizer_hash:
-            raise InputError(f"{self.checkpoints[0].path} has no tokenizer; copy its files there")
-        tokenizer = AutoTokenizer.from_pretrained(self.checkpoints[0].path, local_files_only=True)
+            raise InputError(f"{self.described} has no tokenizer; copy its files there")
+        tokenizer = AutoTokenizer.from_pretrained(self.described, local_files_only=True)
         if not tokenizer.is_fast:
-            raise InputError(f"{self.checkpoints[0].path}: a fast tokenizer (tokenizer.json) is needed")
+            raise InputError(f"{self.described}: a fast tokenizer (tokenizer.json) is needed")
         return tokenizer
 
 
-def _checkpoint_folders(directory: Path) -> Iterator[tuple[int, Path]]:
-    for path in directory.iterdir():
-        match = re.fullmatch(r"checkpoint-(\d+)", path.name)
-        if match and path.is_dir():
-            yield int(match[1]), path
-
-
-def _same_model(checkpoints: list[Checkpoint]) -> None:
-    """Refuse a mixture of models: its curves would join what does not belong together."""
-    first = checkpoints[0]
-    shapes = {part.name: part.shape for part in tensors(first.path)}
-    kind = read_json(first.path / "config.json").get("model_type")
-    tokenizer = _tokenizer_hash(first.path)
-    for other in checkpoints[1:]:
-        other_kind = read_json(other.path / "config.json").get("model_type")
-        if other_kind != kind or {part.name: part.shape for part in tensors(other.path)} != shapes:
-            raise InputError(
-                f"{first.path.name} ({kind}) and {other.path.name} ({other_kind}) are different "
-                "architectures; a series is one model over time"
-            )
-        other_tokenizer = _tokenizer_hash(other.path)
-        if tokenizer and other_tokenizer and other_tokenizer != tokenizer:
-            raise InputError(f"{first.path.name} and {other.path.name} have different tokenizers")
-
-
-def _tokenizer_hash(path: Path) -> str | None:
-    present = [path / name for name in TOKENIZER_FILES if (path / name).exists()]
-    return digest([(file.name, digest(file.read_text())) for file in present]) if present else None
-
-
-def _history(checkpoints: list[Checkpoint]) -> tuple[tuple[dict[str, Any], ...], list[Finding]]:
-    """The last checkpoint's log, which holds all earlier ones, and what is wrong with it."""
-    last = checkpoints[-1]
-    file = last.path / "trainer_state.json"
-    if not file.exists():
-        return (), [
-            Finding(
-                last.step,
-                "no history",
-                f"{last.path.name} has no trainer_state.json: no losses, no learning rate",
-            )
-        ]
-    try:
-        entries = json.loads(file.read_text())["log_history"]
-    except (ValueError, KeyError) as error:
-        return (), [Finding(last.step, "no history", f"{last.path.name}/trainer_state.json: {error!r}")]
-    kept, findings = [], []
-    for entry in entries:
-        wrong = [k for k, v in entry.items() if isinstance(v, float) and not math.isfinite(v)]
-        if wrong:
-            findings.append(
-                Finding(
-                    entry.get("step"), "non-finite history", f"{', '.join(wrong)} at step {entry.get('step')}"
-                )
-            )
-        kept.append({k: v for k, v in entry.items() if k not in wrong})
-    return tuple(kept), findings
+def _recorded_tokens(checkpoint: Path) -> dict[str, int] | None:
+    marker = checkpoint / "babelscope.json"
+    recorded = read_json(marker) if marker.exists() else {}
+    if not isinstance(recorded, dict):
+        raise InputError(f"{marker.name} is not a JSON object")
+    return recorded.get("tokens")

@@ -12,7 +12,7 @@ from functools import wraps
 from importlib import import_module
 
 # Before any import of transformers: their bars would break ours, and nothing here needs a network
-# unless a recipe names a model on the hub.
+# unless a model on the hub is named.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

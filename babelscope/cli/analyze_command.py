@@ -7,12 +7,24 @@ from typing import Annotated
 
 import typer
 
-from babelscope.cli.output import Device, DryRun, Json, Pivot, Questions, Target, Text, Tokens, emit, say
+from babelscope.cli.output import (
+    PLACE,
+    Device,
+    DryRun,
+    Json,
+    Pivot,
+    Questions,
+    Target,
+    Text,
+    Tokens,
+    emit,
+    say,
+)
 from babelscope.cli.reading import read_directory, write_analysis
 
 
 def command(
-    directory: Annotated[Path, typer.Argument(help="Holds checkpoint-N folders.")],
+    directory: Annotated[Path, typer.Argument(help=PLACE)],
     pivot: Pivot = None,
     target: Target = None,
     text: Text = None,
@@ -50,7 +62,7 @@ def command(
         )
         return 0
     analysis = reading.analyse(device=device)
-    out = out or directory / "analysis"
+    out = out or reading.series.directory / "analysis"
     written = write_analysis(analysis, out)
     if as_json:
         emit(analysis.to_document() | {"files": {name: str(path) for name, path in written.items()}})

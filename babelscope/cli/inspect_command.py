@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
-from babelscope.checkpoints.series import Series
-from babelscope.cli.output import Json, emit, say, show
+from babelscope.checkpoints.layouts import shown
+from babelscope.checkpoints.series import Checkpoint, Series
+from babelscope.cli.output import PLACE, Json, emit, say, show
 
 
-def command(
-    directory: Annotated[Path, typer.Argument(help="Holds checkpoint-N folders.")], as_json: Json = False
-) -> int:
+def command(directory: Annotated[Path, typer.Argument(help=PLACE)], as_json: Json = False) -> int:
     """Show a series' checkpoints, history and findings, from headers alone; exit code 1 with findings."""
     series = Series.open(directory)
     document = {
@@ -23,8 +22,16 @@ def command(
         "pivot": series.pivot,
         "target": series.target,
         "checkpoints": [
-            {"step": c.step, "name": c.path.name, "bytes": c.n_bytes, "tokens": c.tokens} for c in series
+            {
+                "step": c.step,
+                "name": c.name,
+                "bytes": c.n_bytes if c.is_here else None,
+                "tokens": c.tokens,
+                "tokens_seen": c.tokens_seen,
+            }
+            for c in series
         ],
+        "evaluations": len(series.scores),
         "history": sorted({key for entry in series.history for key in entry}),
         "findings": [asdict(finding) for finding in series.findings],
     }
@@ -34,13 +41,19 @@ def command(
         rows = [
             {
                 "step": c.step,
-                "MB": c.n_bytes / 1e6,
-                "tokens": ", ".join(f"{k} {v:,}" for k, v in (c.tokens or {}).items()) or "not recorded",
+                "MB": c.n_bytes / 1e6 if c.is_here else "on the hub",
+                "tokens": _tokens(c),
             }
             for c in series
         ]
         languages = f"pivot {series.pivot or 'not recorded'}, target {series.target or 'not recorded'}"
-        show(f"{directory}: {document['architecture']}, {len(series)} checkpoints, {languages}", rows)
-        say(f"history: {', '.join(document['history']) or 'none'}")
+        show(f"{shown(directory)}: {document['architecture']}, {len(series)} checkpoints, {languages}", rows)
+        say(f"history: {', '.join(document['history']) or 'none'}; {len(series.scores)} scores of evaluators")
         say(*([f"! {f.kind}: {f.detail}" for f in series.findings] or ["no findings"]))
     return 1 if series.findings else 0
+
+
+def _tokens(checkpoint: Checkpoint) -> str:
+    by_language = ", ".join(f"{name} {count:,}" for name, count in (checkpoint.tokens or {}).items())
+    seen = checkpoint.tokens_seen
+    return by_language or ("not recorded" if seen is None else f"{seen:,}")

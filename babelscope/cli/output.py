@@ -38,6 +38,8 @@ Tokens = Annotated[
     typer.Option(min=100, help="Held-out tokens to read per language and checkpoint; default 20,000."),
 ]
 
+PLACE = "Holds checkpoints (checkpoint-N, stepN, …); or a model on the hub: EleutherAI/pythia-70m@step*."
+
 stdout = Console()
 
 

@@ -70,6 +70,14 @@ def test_inspect_flags_a_truncated_checkpoint_and_exits_with_1(make_run, capsys)
     assert "checkpoint-10: model.safetensors is truncated" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("names", [(), ("data",), ("checkpoint-10", "step10"), ("iter_10", "iter_010")])
+def test_inspect_refuses_a_directory_that_is_no_series(tmp_path, names, refused):
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert str(tmp_path) in refused("inspect", tmp_path)
+    assert "is not a directory" in refused("inspect", tmp_path / "nowhere")
+
+
 def test_analyze_writes_a_report_and_leaves_out_what_is_damaged(make_run, capsys):
     run = with_text(make_run(steps=STEPS))
     file = run / "checkpoint-8" / "model.safetensors"
