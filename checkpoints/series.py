@@ -18,7 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from babelscope.checkpoints.weights import BrokenWeightsError, Fingerprints, tensors, weight_files
+from babelscope.checkpoints.fingerprints import Fingerprints
+from babelscope.checkpoints.weights import BrokenWeightsError, tensors, weight_files
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest, read_json
 
