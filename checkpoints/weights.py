@@ -1,10 +1,10 @@
 """Weight files: which there are, whether they are whole, and what is in them.
 
-A checkpoint's weights are, in this order, `model.safetensors`, the shards that `model.safetensors.index.json`
-names, `pytorch_model.bin`, or the shards of `pytorch_model.bin.index.json`; or those of a PEFT adapter, which
-needs its base. A safetensors file is an 8-byte length, a JSON header (name → dtype, shape, byte range), then the
-bytes: a truncated file shows by its size alone, without torch. A `.bin` file is a pickle, of which nothing but
-plain tensors is ever read.
+A checkpoint's weights are, in this order, `model.safetensors`, the shards that
+`model.safetensors.index.json` names, `pytorch_model.bin`, or the shards of `pytorch_model.bin.index.json`;
+or those of a PEFT adapter, which needs its base. A safetensors file is an 8-byte length, a JSON header
+(name → dtype, shape, byte range), then the bytes: a truncated file shows by its size alone, without torch.
+A `.bin` file is a pickle, of which nothing but plain tensors is ever read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError  # noqa: S403 - what torch's own reader raises
+from pickle import UnpicklingError  # what torch's reader raises; nothing is unpickled here
 from typing import TYPE_CHECKING, Any
 
 from babelscope.core.errors import InputError
@@ -70,9 +70,9 @@ def is_adapter(directory: Path) -> bool:
 
 
 def model_folder(directory: Path) -> Path:
-    """Where the whole model and its `config.json` are: the checkpoint itself, or its base if it is an adapter.
+    """Where the whole model and its `config.json` are: the checkpoint itself, or an adapter's base.
 
-    The base is looked for beside the adapter, then as a path, then in the Hugging Face cache.
+    A base is looked for beside the adapter, then as a path, then in the Hugging Face cache.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def model_folder(directory: Path) -> Path:
 
 
 def adapter_settings(directory: Path) -> dict[str, Any]:
-    """What an adapter's `adapter_config.json` says, save where the base lies: all that gives its tensors meaning."""
+    """What `adapter_config.json` says about an adapter's tensors: all but where the base lies."""
     return {k: v for k, v in _settings(directory).items() if k != "base_model_name_or_path"}
 
 
@@ -125,7 +125,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def tensors(directory: Path) -> Iterator[Tensor]:
-    """Every tensor of a checkpoint, from the headers alone; an adapter's own, once its base is seen to be whole.
+    """Every tensor of a checkpoint, from the headers alone; an adapter's own, once its base is found whole.
 
     Safetensors need no torch for this; `.bin` files do.
 
