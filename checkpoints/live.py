@@ -156,12 +156,13 @@ class LiveModel:
         path, what = checkpoint.path, checkpoint.path.name
         list(tensors(path))  # says in words what is broken
         try:
-            fresh, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 model_folder(path), dtype=self.dtype, output_loading_info=True, **_LOCAL
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{what} cannot be opened: {_first_line(error)}") from None
-        if info["missing_keys"]:
+        fresh, info = loaded
+        if info["missing_keys"]:  # transformers would leave them as initialised, with a warning
             raise InputError(f"{what} lacks {', '.join(sorted(info['missing_keys'])[:3])}")
         adapter = is_adapter(path)
         if adapter:

@@ -231,7 +231,8 @@ def _pickled(file: Path) -> Iterator[Tensor]:
             "save it again as safetensors"
         ) from None
     except (RuntimeError, EOFError, ValueError, LookupError) as error:
-        raise BrokenWeightsError(f"{file.name} is damaged: {str(error).splitlines()[0]}") from None
+        why = str(error).partition("\n")[0] or "it ends too soon"
+        raise BrokenWeightsError(f"{file.name} is damaged: {why}") from None
     if not isinstance(held, dict):
         raise BrokenWeightsError(f"{file.name} holds a {type(held).__name__} where names and tensors belong")
     for name, value in held.items():

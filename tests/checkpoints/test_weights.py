@@ -49,7 +49,7 @@ def make_adapter(folder, *, base, seed=0, **settings):
     parts = {LORA.format("A"): torch.randn(4, 32), LORA.format("B"): torch.randn(32, 4)}
     save_file(parts, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     told = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8}
-    told |= {"target_modules": ["q_proj"], "base_model_name_or_path": str(base)}
+    told |= {"target_modules": ["q_proj"], "layers_to_transform": [0], "base_model_name_or_path": str(base)}
     (folder / "adapter_config.json").write_text(json.dumps(told | settings))
     return folder
 
@@ -257,7 +257,7 @@ def test_an_adapter_without_its_base_says_what_to_do(tmp_path, monkeypatch, base
 def test_an_adapter_on_a_broken_base_or_without_its_own_file_is_refused(saved, tmp_path):
     adapter = make_adapter(tmp_path / "adapter", base=saved)
     (adapter / "adapter_model.safetensors").rename(tmp_path / "away")
-    with pytest.raises(BrokenWeightsError, match=r"has adapter_config\.json but no adapter_model\.safetensors"):
+    with pytest.raises(BrokenWeightsError, match=r"has adapter_config\.json but no adapter_model"):
         list(tensors(adapter))
     (tmp_path / "away").rename(adapter / "adapter_model.safetensors")
     os.truncate(saved / "model.safetensors", 1000)
