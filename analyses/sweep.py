@@ -233,13 +233,14 @@ def sweep(
         store, measures, tokenizer=lambda: series.tokenizer, tokenizer_hash=series.tokenizer_hash
     )
     fingerprints = {checkpoint: series.fingerprints.of(checkpoint.path) for checkpoint in series}
-    todo = {c: executor.missing(fingerprint) for c, fingerprint in fingerprints.items()}
+    missing = {c: executor.missing(fingerprint) for c, fingerprint in fingerprints.items()}
+    todo = {checkpoint: measures for checkpoint, measures in missing.items() if measures}
     null = f"random-{digest(series.config)}-{RANDOM_SEED}"
     wants_null = [m for m in measures if isinstance(m, Observe) and m.random_init]
     null_todo = [m for m in wants_null if executor.key(m, null) not in store]
     store.tidy()
     findings = list(series.findings)
-    if null_todo or any(todo.values()):
+    if null_todo or todo:
         findings += _compute(series, executor, todo, fingerprints, null_todo, null, device)
     keys = {
         m.name: {
@@ -277,12 +278,11 @@ def _compute(
 
         if null_todo:
             executor.run(live.at_random(RANDOM_SEED), null_todo, fingerprint=null, about={}, advance=advance)
+        walk = live.walk(todo)
         for checkpoint, wanted in todo.items():
-            if not wanted:
-                continue
             display.update(task, description=f"measuring {checkpoint.path.name}")
             try:
-                anatomy = live.at(checkpoint)
+                _, anatomy = next(walk)  # raises what is wrong with this checkpoint, and goes on after it
                 about = {"step": checkpoint.step}
                 executor.run(
                     anatomy, wanted, fingerprint=fingerprints[checkpoint], about=about, advance=advance

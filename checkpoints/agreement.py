@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from babelscope.checkpoints.weights import tensors
+from babelscope.checkpoints.weights import model_folder, tensors
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest, read_json
 
@@ -32,7 +32,7 @@ def model_in(path: Path) -> Model:
         If its weights, its configuration or its tokenizer cannot be read.
     """
     shapes = {part.name: part.shape for part in tensors(path)}
-    config = read_json(path / "config.json")
+    config = read_json(model_folder(path) / "config.json")
     if not isinstance(config, dict):
         raise InputError("config.json is not a JSON object")
     return Model(config.get("model_type"), shapes, tokenizer_hash(path))

@@ -1,24 +1,47 @@
-"""One model in memory whose weights are swapped from checkpoint to checkpoint.
+"""One model in memory whose weights are swapped from checkpoint to checkpoint, and known to be those on disk.
 
-Loading goes through `from_pretrained`, which knows every renaming between disk and memory (GPT-NeoX's
-unembedding is `embed_out` on disk and `lm_head` in memory: a hand-made `load_state_dict(strict=False)`
-silently keeps the old one), and the copy is strict between equal classes.
+The first checkpoint of a layout is opened by `from_pretrained`, which knows every renaming between disk and
+memory (GPT-NeoX's unembedding is `embed_out` on disk and `lm_head` in memory: a hand-made
+`load_state_dict(strict=False)` silently keeps the old one). What it did is then read off: a mapping from
+tensors on disk to entries of the model's state, in which every entry is filled once and equals its tensor
+exactly (`mapping.py`). The others are copied along that mapping, straight from disk into the parameters,
+which costs little more than reading them. Where there is no such mapping, every checkpoint goes through
+`from_pretrained`, and a strict copy between equal classes.
+
+The next checkpoint is meanwhile read into CPU memory by a thread. `from_pretrained` never runs there: it sets
+torch's default dtype for the whole process.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from babelscope.checkpoints.mapping import Layout, aliases, layout_of, mapping_of
 from babelscope.checkpoints.series import Checkpoint, Series
+from babelscope.checkpoints.weights import is_adapter, model_folder, tensors, values
 from babelscope.core.errors import InputError
 from babelscope.interp.anatomy import Anatomy
+
+# Settings that say nothing about what a model in eval() computes from its weights.
+_IDLE = re.compile(
+    r"^_|version$|dtype$|^architectures$|^use_cache$|initializer|dropout|pdrop$|token_id$|^loss|gradient"
+)
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 class LiveModel:
     """A series' model.
+
+    Its weights have no gradients, and it is in `eval()` after every swap; hooks stay where they are.
 
     Parameters
     ----------
@@ -28,33 +51,192 @@ class LiveModel:
         Of the weights in memory.
     device
         Where it lives; default: the first GPU if there is one.
+    prefetch
+        Whether `walk` reads the next checkpoint while this one is used, at the cost of a second copy of the
+        weights, on the CPU.
     """
 
-    def __init__(self, series: Series, *, dtype: torch.dtype = torch.float32, device: str | None = None):
+    def __init__(
+        self,
+        series: Series,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | None = None,
+        prefetch: bool = True,
+    ):
         self.series = series
         self.dtype = dtype
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._anatomy: Anatomy | None = None
+        self._mappings: dict[Layout, dict[str, str] | None] = {}
+        self._reader = ThreadPoolExecutor(max_workers=1) if prefetch else None
+        self._ahead: tuple[Checkpoint, Future[bool]] | None = None
+        self._copy: dict[str, Tensor] = {}  # the weights read ahead, by entry of the model's state
 
     def at(self, checkpoint: Checkpoint) -> Anatomy:
-        """The model with this checkpoint's weights; the one handed out before changes with it."""
-        fresh = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=self.dtype, local_files_only=True)
-        return self._swap(fresh, what=checkpoint.path.name)
+        """The model with this checkpoint's weights; the one handed out before changes with it.
+
+        Raises
+        ------
+        InputError, BrokenWeightsError
+            If the checkpoint cannot be read, has non-finite weights, or is of another model than the series'
+            first. The model may then hold parts of it, until the next swap.
+        """
+        return self._at(checkpoint, following=None)
+
+    def walk(self, checkpoints: Iterable[Checkpoint]) -> Iterator[tuple[Checkpoint, Anatomy]]:
+        """Each checkpoint with the model as of `at`, while the next is being read.
+
+        What is wrong with a checkpoint is raised at its own turn. It does not end the walk: `next` goes on
+        with the one after it.
+        """
+        order = list(checkpoints)
+        # A map, unlike a generator, outlives an exception.
+        return map(lambda now, then: (now, self._at(now, following=then)), order, [*order[1:], None])
 
     def at_random(self, seed: int) -> Anatomy:
         """The model as it might have been initialised: the null of every measure."""
-        config = AutoConfig.from_pretrained(self.series.checkpoints[0].path, local_files_only=True)
+        config = AutoConfig.from_pretrained(model_folder(self.series.checkpoints[0].path), **_LOCAL)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             fresh = AutoModelForCausalLM.from_config(config, dtype=self.dtype)
-        return self._swap(fresh, what=f"random initialisation {seed}")
+        return self._adopt(fresh, what=f"random initialisation {seed}")
 
-    def _swap(self, fresh: Any, *, what: str) -> Anatomy:
-        broken = [name for name, value in fresh.named_parameters() if not value.isfinite().all()]
-        if broken:
-            raise InputError(f"{what} has non-finite weights: {', '.join(broken[:3])}")
-        if self._anatomy is None:
-            self._anatomy = Anatomy(fresh.to(self.device).eval())
-        else:
-            self._anatomy.model.load_state_dict(fresh.state_dict(), strict=True)
+    def _at(self, checkpoint: Checkpoint, *, following: Checkpoint | None) -> Anatomy:
+        try:
+            anatomy = self._swap(checkpoint)
+        finally:
+            if following is not None and self._reader is not None:
+                self._ahead = following, self._reader.submit(self._read_ahead, following)
+        anatomy.model.eval()
+        return anatomy
+
+    def _swap(self, checkpoint: Checkpoint) -> Anatomy:
+        if self._ahead is not None and self._ahead[0] == checkpoint:
+            (_, read), self._ahead = self._ahead, None
+            if read.result() and self._anatomy is not None:
+                state = self._anatomy.model.state_dict()
+                for entry, value in self._copy.items():
+                    state[entry].copy_(value, non_blocking=True)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)  # before the thread writes over the copy
+                return self._anatomy
+        mapping = self._mapping(checkpoint)
+        if mapping is None or self._anatomy is None:
+            return self._open(checkpoint)
+        self._read(checkpoint, mapping, self._anatomy.model.state_dict())
         return self._anatomy
+
+    def _read_ahead(self, checkpoint: Checkpoint) -> bool:
+        """Read a checkpoint into the copy, on the thread; False if only `from_pretrained` can read it."""
+        mapping = self._mapping(checkpoint)
+        if mapping is None or self._anatomy is None:
+            return False
+        if not self._copy:
+            state, pinned = self._anatomy.model.state_dict(), self.device.type == "cuda"
+            self._copy = {
+                entry: torch.empty_like(state[entry], device="cpu", pin_memory=pinned)
+                for entry in mapping.values()
+            }
+        self._read(checkpoint, mapping, self._copy)
+        return True
+
+    def _mapping(self, checkpoint: Checkpoint) -> dict[str, str] | None:
+        """How this checkpoint's tensors are laid out, where that was verified on one like it."""
+        self._refuse_other_settings(checkpoint)
+        return None if is_adapter(checkpoint.path) else self._mappings.get(layout_of(checkpoint.path))
+
+    def _read(self, checkpoint: Checkpoint, mapping: Mapping[str, str], into: Mapping[str, Tensor]) -> None:
+        for name, value in values(checkpoint.path):
+            if name in mapping:
+                into[mapping[name]].copy_(value)
+        _refuse_non_finite({e: into[e] for e in mapping.values()}, what=checkpoint.path.name)
+
+    def _open(self, checkpoint: Checkpoint) -> Anatomy:
+        path, what = checkpoint.path, checkpoint.path.name
+        list(tensors(path))  # says in words what is broken
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                model_folder(path), dtype=self.dtype, output_loading_info=True, **_LOCAL
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"{what} cannot be opened: {_first_line(error)}") from None
+        fresh, info = loaded
+        if info["missing_keys"]:  # transformers would leave them as initialised, with a warning
+            raise InputError(f"{what} lacks {', '.join(sorted(info['missing_keys'])[:3])}")
+        adapter = is_adapter(path)
+        if adapter:
+            fresh = _merged(fresh, path)
+        _refuse_non_finite(fresh.state_dict(), what=what)
+        if not adapter and (layout := layout_of(path)) not in self._mappings:
+            self._mappings[layout] = mapping_of(fresh, path)
+        return self._adopt(fresh, what=what)
+
+    def _adopt(self, fresh: Any, *, what: str) -> Anatomy:
+        if self._anatomy is None:
+            self._anatomy = Anatomy(fresh.requires_grad_(False).to(self.device).eval())
+            return self._anatomy
+        live = self._anatomy.model
+        if aliases(fresh) != aliases(live):
+            raise InputError(f"{what} ties other weights to each other than the checkpoints before it")
+        try:
+            live.load_state_dict(fresh.state_dict(), strict=True)
+        except RuntimeError as error:
+            raise InputError(f"{what} is not the series' model: {_first_line(error)}") from None
+        return self._anatomy
+
+    def _refuse_other_settings(self, checkpoint: Checkpoint) -> None:
+        """A swap changes weights only: one with, say, another rotary base would be run with the first's."""
+        own = _settings_of(checkpoint.path)
+        other = sorted(k for k in own.keys() | self._settings if own.get(k) != self._settings.get(k))
+        if other:
+            was, now = self._settings.get(other[0]), own.get(other[0])
+            raise InputError(
+                f"{checkpoint.path.name} is configured unlike {self.series.checkpoints[0].path.name} "
+                f"({other[0]}: {now!r}, not {was!r}); measure it in a series of its own"
+            )
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        return _settings_of(self.series.checkpoints[0].path)
+
+
+def _settings_of(path: Path) -> dict[str, Any]:
+    try:
+        config = AutoConfig.from_pretrained(model_folder(path), **_LOCAL)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path.name} has no usable config.json: {_first_line(error)}") from None
+    return {key: value for key, value in config.to_dict().items() if not _IDLE.search(key)}
+
+
+def _merged(base: Any, adapter: Path) -> Any:
+    """The base with the adapter's changes added to its weights: a plain model again."""
+    try:
+        from peft import PeftModel, get_peft_model_state_dict
+    except ImportError:
+        raise InputError(
+            f"{adapter.name} is a PEFT adapter; install what merges it with `pip install 'babelscope[peft]'`"
+        ) from None
+    try:
+        adapted = PeftModel.from_pretrained(base, adapter)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{adapter.name} does not fit its base: {_first_line(error)}") from None
+    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
+    missing = sorted(wanted - {tensor.name for tensor in tensors(adapter)})
+    if missing:  # peft would leave them as initialised
+        raise InputError(f"{adapter.name} lacks {', '.join(missing[:3])}")
+    return adapted.merge_and_unload()
+
+
+def _refuse_non_finite(state: Mapping[str, Tensor], *, what: str) -> None:
+    """One sum per tensor: it reads memory once, and what is not finite stays so in a sum."""
+    sums = {name: value.sum(dtype=torch.float32) for name, value in state.items()}
+    if torch.stack(list(sums.values())).isfinite().all():
+        return
+    broken = [name for name, value in state.items() if not value.isfinite().all()]  # a sum may also overflow
+    if broken:
+        raise InputError(f"{what} has non-finite weights: {', '.join(broken[:3])}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -21,9 +21,10 @@ from babelscope.checkpoints import hub
 from babelscope.checkpoints.agreement import model_in, one_architecture, other_tokenizers, tokenizer_hash
 from babelscope.checkpoints.evaluations import Score, read_evaluations, table
 from babelscope.checkpoints.findings import Finding
+from babelscope.checkpoints.fingerprints import Fingerprints
 from babelscope.checkpoints.history import read_history
 from babelscope.checkpoints.layouts import Place, find, shown
-from babelscope.checkpoints.weights import BrokenWeightsError, Fingerprints, weight_files
+from babelscope.checkpoints.weights import BrokenWeightsError, model_folder, weight_files
 from babelscope.core.errors import InputError
 from babelscope.core.files import read_json
 
@@ -222,7 +223,7 @@ class Series:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The model's configuration; all checkpoints agree in shape."""
-        return read_json(self.described / "config.json")
+        return read_json(model_folder(self.described) / "config.json")
 
     @cached_property
     def tokenizer_hash(self) -> str:

@@ -1,25 +1,38 @@
-"""Weight files without a framework: is a checkpoint whole, and which one is it?
+"""Weight files: which there are, whether they are whole, and what is in them.
 
-A safetensors file is an 8-byte length, a JSON header (name → dtype, shape, byte range), then the
-bytes; so a truncated file shows by its size alone, and a fingerprint needs no torch:
-
-    fingerprint = blake2b over the sorted (name, dtype, shape, blake2b(bytes)) of every tensor
-
-It does not depend on how tensors are spread over shards.
+A checkpoint's weights are, in this order, `model.safetensors`, the shards that
+`model.safetensors.index.json` names, `pytorch_model.bin`, or the shards of `pytorch_model.bin.index.json`;
+or those of a PEFT adapter, which needs its base. A safetensors file is an 8-byte length, a JSON header
+(name → dtype, shape, byte range), then the bytes: a truncated file shows by its size alone, without torch.
+A `.bin` file is a pickle, of which nothing but plain tensors is ever read.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
+import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError  # what torch's reader raises; nothing is unpickled here
+from typing import TYPE_CHECKING, Any
 
 from babelscope.core.errors import InputError
-from babelscope.core.files import digest, read_json, write_json
+from babelscope.core.files import read_json
 
+if TYPE_CHECKING:
+    import torch
+
+LAYOUTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+ADAPTER, ADAPTER_SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+
+# Bits of each dtype that safetensors knows, by its name there.
 _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16}
 _BITS |= {"U16": 16, "I8": 8, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8}
 
@@ -30,115 +43,207 @@ class BrokenWeightsError(ValueError):
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where one tensor lies."""
+    """Where one tensor lies.
+
+    Attributes
+    ----------
+    dtype
+        As safetensors writes it: `F32`, `BF16`, …
+    start, stop
+        Its bytes in a safetensors file; None in a `.bin` file.
+    values
+        The tensor itself, still on disk (memory-mapped), in a `.bin` file; None in safetensors.
+    """
 
     file: Path
     name: str
     dtype: str
     shape: tuple[int, ...]
-    start: int
-    stop: int
+    start: int | None = None
+    stop: int | None = None
+    values: Any = field(default=None, compare=False, repr=False)
+
+
+def is_adapter(directory: Path) -> bool:
+    """Whether the folder holds a PEFT adapter, which is nothing without its base."""
+    return (directory / ADAPTER_SETTINGS).exists()
+
+
+def model_folder(directory: Path) -> Path:
+    """Where the whole model and its `config.json` are: the checkpoint itself, or an adapter's base.
+
+    A base is looked for beside the adapter, then as a path, then in the Hugging Face cache.
+
+    Raises
+    ------
+    BrokenWeightsError
+        If an adapter's base is in none of these.
+    """
+    if not is_adapter(directory):
+        return directory
+    settings = _settings(directory)
+    base = settings.get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise BrokenWeightsError(f"{ADAPTER_SETTINGS} names no base_model_name_or_path")
+    for folder in (directory / base, Path(base).expanduser()):
+        if folder.is_dir() and not is_adapter(folder):
+            return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(base, revision=settings.get("revision"), local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        raise BrokenWeightsError(
+            f"its base {base!r} is neither a folder with a whole model nor in the Hugging Face cache; "
+            f"set base_model_name_or_path in {ADAPTER_SETTINGS}, or fetch it with `hf download {base}`"
+        ) from None
+
+
+def adapter_settings(directory: Path) -> dict[str, Any]:
+    """What `adapter_config.json` says about an adapter's tensors: all but where the base lies."""
+    return {k: v for k, v in _settings(directory).items() if k != "base_model_name_or_path"}
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: the single one, or those its index names.
+    """Every file that loading a checkpoint reads weights from; an adapter's own comes last.
 
     Raises
     ------
     BrokenWeightsError
-        If there are none, or if the index names a missing one.
+        If there are none, or if an index names a missing one.
     """
-    index = directory / "model.safetensors.index.json"
-    if index.exists():
-        try:
-            named = sorted(set(read_json(index)["weight_map"].values()))
-        except (InputError, KeyError, TypeError) as error:
-            raise BrokenWeightsError(f"{index.name} is not a weight index: {error}") from None
-        missing = [name for name in named if not (directory / name).exists()]
-        if missing:
-            raise BrokenWeightsError(f"{index.name} names {', '.join(missing)}, which is missing")
-        return [directory / name for name in named]
-    single = directory / "model.safetensors"
-    if not single.exists():
-        raise BrokenWeightsError("has no model.safetensors")
-    return [single]
+    if is_adapter(directory):
+        own = directory / ADAPTER
+        if not own.exists():
+            raise BrokenWeightsError(f"has {ADAPTER_SETTINGS} but no {ADAPTER}")
+        return [*weight_files(model_folder(directory)), own]
+    for name in LAYOUTS:
+        if (directory / name).exists():
+            return _shards(directory / name) if name.endswith(".json") else [directory / name]
+    raise BrokenWeightsError("has no model.safetensors and no pytorch_model.bin")
 
 
 def tensors(directory: Path) -> Iterator[Tensor]:
-    """Every tensor of a checkpoint, from the headers alone.
+    """Every tensor of a checkpoint, from the headers alone; an adapter's own, once its base is found whole.
+
+    Safetensors need no torch for this; `.bin` files do.
 
     Raises
     ------
     BrokenWeightsError
-        If a file is truncated or its header makes no sense.
+        If a file cannot be read, is truncated, or makes no sense.
     """
-    for file in weight_files(directory):
-        size = file.stat().st_size
-        with open(file, "rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            if size < 8 or length > size - 8:
-                raise BrokenWeightsError(
-                    f"{file.name} is truncated: {size} bytes, shorter than its own header"
-                )
-            try:
-                header = json.loads(handle.read(length))
-                parts = [
-                    Tensor(file, name, part["dtype"], tuple(part["shape"]), *part["data_offsets"])
-                    for name, part in header.items()
-                    if name != "__metadata__"
-                ]
-            except (ValueError, KeyError, TypeError) as error:
-                raise BrokenWeightsError(f"{file.name} has a corrupt header: {error}") from None
-        data = size - 8 - length
+    files = weight_files(directory)
+    if is_adapter(directory):
+        list(tensors(model_folder(directory)))
+        files = files[-1:]
+    seen: dict[str, Path] = {}
+    for file in files:
+        try:
+            parts = list(_header(file) if file.suffix == ".safetensors" else _pickled(file))
+        except OSError as error:
+            raise BrokenWeightsError(f"{file.name} cannot be read: {error.strerror or error}") from None
         for part in parts:
-            wanted = math.prod(part.shape) * _BITS.get(part.dtype, 0) // 8
-            if part.stop > data:
-                raise BrokenWeightsError(
-                    f"{file.name} is truncated: {part.name} ends {part.stop - data} bytes past its end"
-                )
-            if wanted and wanted != part.stop - part.start:
-                raise BrokenWeightsError(
-                    f"{file.name} has a corrupt header: {part.name} has not {wanted} bytes"
-                )
-            yield Tensor(
-                part.file, part.name, part.dtype, part.shape, 8 + length + part.start, 8 + length + part.stop
-            )
+            if part.name in seen:
+                raise BrokenWeightsError(f"{part.name} is in {seen[part.name].name} and in {file.name}")
+            seen[part.name] = file
+            yield part
 
 
-def fingerprint(directory: Path) -> str:
-    """What these weights are, whatever their files are called."""
-    parts = []
+def values(directory: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors that `tensors` lists, one by one, on the CPU; each is read from disk when it is used."""
+    from safetensors import SafetensorError, safe_open
+
+    by_file: dict[Path, list[Tensor]] = {}
     for tensor in tensors(directory):
-        content = hashlib.blake2b(digest_size=16)
-        with open(tensor.file, "rb") as handle:
-            handle.seek(tensor.start)
-            left = tensor.stop - tensor.start
-            while left:
-                chunk = handle.read(min(left, 1 << 20))
-                content.update(chunk)
-                left -= len(chunk)
-        parts.append([tensor.name, tensor.dtype, tensor.shape, content.hexdigest()])
-    return digest(sorted(parts))
+        by_file.setdefault(tensor.file, []).append(tensor)
+    for file, parts in by_file.items():
+        if file.suffix != ".safetensors":
+            yield from ((part.name, part.values) for part in parts)
+            continue
+        try:
+            with safe_open(file, framework="pt") as opened:
+                for part in parts:
+                    yield part.name, opened.get_tensor(part.name)
+        except (SafetensorError, OSError) as error:
+            raise BrokenWeightsError(f"{file.name} cannot be read: {error}") from None
 
 
-class Fingerprints:
-    """Fingerprints cached by (path, size, mtime, inode) of the weight files.
+def _settings(directory: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(directory / ADAPTER_SETTINGS))
+    except (InputError, TypeError, ValueError) as error:
+        raise BrokenWeightsError(f"{ADAPTER_SETTINGS} is not an adapter's: {error}") from None
 
-    Parameters
-    ----------
-    cache
-        JSON file; written after each new fingerprint, so that hashing is never repeated.
-    """
 
-    def __init__(self, cache: Path):
-        self._cache = cache
-        self._known: dict[str, str] = read_json(cache) if cache.exists() else {}
+def _shards(index: Path) -> list[Path]:
+    try:
+        named = [index.parent / name for name in sorted(set(read_json(index)["weight_map"].values()))]
+    except (InputError, LookupError, TypeError, AttributeError) as error:
+        raise BrokenWeightsError(f"{index.name} is not a weight index: {error}") from None
+    missing = [file.name for file in named if not file.exists()]
+    if missing:
+        raise BrokenWeightsError(f"{index.name} names {', '.join(missing)}, which is missing")
+    return named
 
-    def of(self, directory: Path) -> str:
-        """The fingerprint of a checkpoint; `BrokenWeightsError` as for `tensors`."""
-        stats = [(file.name, file.stat()) for file in weight_files(directory)]
-        key = digest([str(directory), [(n, s.st_size, s.st_mtime_ns, s.st_ino) for n, s in stats]])
-        if key not in self._known:
-            self._known[key] = fingerprint(directory)
-            write_json(self._cache, self._known)
-        return self._known[key]
+
+def _header(file: Path) -> Iterator[Tensor]:
+    size = file.stat().st_size
+    with open(file, "rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise BrokenWeightsError(f"{file.name} is truncated: {size} bytes, shorter than its own header")
+        try:
+            header = json.loads(handle.read(length))
+            parts = [
+                (name, part["dtype"], tuple(map(int, part["shape"])), *map(int, part["data_offsets"]))
+                for name, part in header.items()
+                if name != "__metadata__"
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BrokenWeightsError(f"{file.name} has a corrupt header: {error}") from None
+    data = size - 8 - length
+    for name, dtype, shape, start, stop in parts:
+        wanted = math.prod(shape) * _BITS.get(dtype, 0) // 8
+        if stop > data:
+            raise BrokenWeightsError(
+                f"{file.name} is truncated: {name} ends {stop - data} bytes past its end"
+            )
+        if wanted and wanted != stop - start:
+            raise BrokenWeightsError(f"{file.name} has a corrupt header: {name} has not {wanted} bytes")
+        yield Tensor(file, name, dtype, shape, 8 + length + start, 8 + length + stop)
+
+
+def _pickled(file: Path) -> Iterator[Tensor]:
+    """The tensors of a `.bin` file; its pickle may build tensors and nothing else."""
+    import torch
+
+    zipped = zipfile.is_zipfile(file)  # else written by torch < 1.6, which cannot be memory-mapped
+    with open(file, "rb") as handle:
+        if handle.read(2) == b"PK" and not zipped:
+            raise BrokenWeightsError(f"{file.name} is truncated: the end of its archive is missing")
+    try:
+        held = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+    except UnpicklingError:
+        raise BrokenWeightsError(
+            f"{file.name} is damaged, or holds more than tensors, which could run code; "
+            "save it again as safetensors"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, LookupError) as error:
+        why = str(error).partition("\n")[0] or "it ends too soon"
+        raise BrokenWeightsError(f"{file.name} is damaged: {why}") from None
+    if not isinstance(held, dict):
+        raise BrokenWeightsError(f"{file.name} holds a {type(held).__name__} where names and tensors belong")
+    for name, value in held.items():
+        if not isinstance(value, torch.Tensor):
+            raise BrokenWeightsError(f"{file.name} holds {name!r}, which is no tensor")
+        yield Tensor(file, name, _dtype_name(value.dtype), tuple(value.shape), values=value)
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    """`torch.bfloat16` → `BF16`, `torch.float8_e4m3fn` → `F8_E4M3`."""
+    word = str(dtype).removeprefix("torch.").removesuffix("fn").upper()
+    for long, short in (("FLOAT", "F"), ("UINT", "U"), ("INT", "I")):
+        word = word.replace(long, short)
+    return word

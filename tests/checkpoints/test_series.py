@@ -7,16 +7,13 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from babelscope.checkpoints import agreement
-from babelscope.checkpoints.live import LiveModel
 from babelscope.checkpoints.runs import open_runs
 from babelscope.checkpoints.series import Series
-from babelscope.checkpoints.weights import Fingerprints, fingerprint
 from babelscope.core.errors import InputError
 from tests.checkpoints.folders import write_checkpoint
-from tests.conftest import FAMILY_CONFIGS, make_model
+from tests.conftest import make_model
 
 
 def test_checkpoints_come_in_order_of_step_with_the_last_ones_history(make_run):
@@ -218,48 +215,3 @@ def test_losses_that_are_not_numbers_are_left_out_of_the_history_by_step(make_ru
     series = Series.open(run)
     assert [(f.step, f.kind) for f in series.findings] == [(10, "non-finite history")]
     assert all("loss" in entry or entry["step"] == 10 for entry in series.history)
-
-
-def test_a_fingerprint_is_of_the_weights_and_not_of_their_files(tmp_path):
-    model = make_model("llama")
-    model.save_pretrained(tmp_path / "one")
-    model.save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
-    assert (tmp_path / "sharded" / "model.safetensors.index.json").exists()
-    assert fingerprint(tmp_path / "one") == fingerprint(tmp_path / "sharded")
-    with torch.no_grad():
-        next(model.parameters())[0, 0] += 1e-4
-    model.save_pretrained(tmp_path / "other")
-    assert fingerprint(tmp_path / "other") != fingerprint(tmp_path / "one")
-
-
-def test_fingerprints_are_computed_again_only_for_changed_files(tmp_path, monkeypatch):
-    make_model("gpt2").save_pretrained(tmp_path / "a")
-    first = Fingerprints(tmp_path / "cache.json").of(tmp_path / "a")
-    monkeypatch.setattr("babelscope.checkpoints.weights.fingerprint", lambda _: "anew")
-    assert Fingerprints(tmp_path / "cache.json").of(tmp_path / "a") == first
-    make_model("gpt2", seed=1).save_pretrained(tmp_path / "a")
-    assert Fingerprints(tmp_path / "cache.json").of(tmp_path / "a") == "anew"
-
-
-@pytest.mark.parametrize("family", FAMILY_CONFIGS)
-def test_swapping_weights_gives_the_logits_of_each_checkpoint(make_run, family):
-    series = Series.open(make_run(steps=(0, 10), family=family))
-    live = LiveModel(series)
-    ids = torch.tensor([[1, 7, 250, 3]])
-    for checkpoint in (*series, *reversed(series.checkpoints)):
-        expected = make_model(family, seed=checkpoint.step)(ids).logits
-        anatomy = live.at(checkpoint)
-        torch.testing.assert_close(anatomy.model(ids).logits, expected, rtol=0, atol=0)
-        assert not anatomy.model.training
-
-
-def test_a_random_model_is_the_same_for_one_seed_and_disturbs_no_randomness(make_run):
-    live = LiveModel(Series.open(make_run(steps=(0,))))
-    ids = torch.tensor([[1, 7, 250, 3]])
-    torch.manual_seed(5)
-    one = live.at_random(0).model(ids).logits.clone()
-    drawn = torch.rand(1)
-    torch.manual_seed(5)
-    assert drawn == torch.rand(1)
-    torch.testing.assert_close(live.at_random(0).model(ids).logits, one)
-    assert not torch.allclose(live.at_random(1).model(ids).logits, one)
