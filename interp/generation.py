@@ -5,7 +5,8 @@ Prompts are generated in groups of equal length: no padding, so no position ids 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -71,10 +72,14 @@ def greedy(anatomy: Anatomy, tokenizer: Any, items: Sequence[Item], *, new_token
     Raises
     ------
     InputError
-        If a prompt and its answer do not fit the model's context.
+        If a prompt and its answer do not fit the model's context, or if a prompt has no tokens.
     """
     import torch
+    from transformers import GenerationConfig
 
+    empty = [item.index for item in items if len(item.ids) == 0]
+    if empty:
+        raise InputError(f"the prompts of problems {empty} have no tokens; a model needs one to go on from")
     context = getattr(anatomy.model.config, "max_position_embeddings", None)
     longest = max(items, key=lambda item: len(item.ids))
     if context is not None and len(longest.ids) + new_tokens > context:
@@ -83,6 +88,9 @@ def greedy(anatomy: Anatomy, tokenizer: Any, items: Sequence[Item], *, new_token
             f"but the model's context is {context}"
         )
     eos = tokenizer.eos_token_id
+    greedily = GenerationConfig(
+        max_new_tokens=new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=eos
+    )
     texts: dict[int, str] = {}
     by_length = sorted(items, key=lambda item: (len(item.ids), item.index))
     for _, group in groupby(by_length, key=lambda item: len(item.ids)):
@@ -90,18 +98,27 @@ def greedy(anatomy: Anatomy, tokenizer: Any, items: Sequence[Item], *, new_token
         for start in range(0, len(members), ROWS):
             some = members[start : start + ROWS]
             prompts = torch.as_tensor(np.stack([item.ids for item in some]), device=anatomy.device)
-            with torch.inference_mode():
+            with torch.inference_mode(), _without_defaults(anatomy.model):
                 written = anatomy.model.generate(
                     input_ids=prompts,
                     attention_mask=torch.ones_like(prompts),
-                    max_new_tokens=new_tokens,
-                    do_sample=False,
-                    eos_token_id=eos,
-                    pad_token_id=eos,
+                    generation_config=greedily,
                 )
             answers = tokenizer.batch_decode(written[:, prompts.shape[1] :], skip_special_tokens=True)
             texts.update({item.index: answer for item, answer in zip(some, answers, strict=True)})
     return [texts[item.index] for item in items]
+
+
+@contextmanager
+def _without_defaults(model: Any) -> Iterator[None]:
+    """Without what the checkpoint's `generation_config.json` adds to any request: penalties, beams."""
+    from transformers import GenerationConfig
+
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _until(text: str, *, stop: Sequence[str]) -> str:
