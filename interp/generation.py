@@ -33,7 +33,7 @@ class ProblemScores(Generate[Reading]):
     """
 
     name: ClassVar[str] = "problem_scores"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, stream: ProblemStream):
         self.problems = stream.problems
@@ -72,14 +72,11 @@ def greedy(anatomy: Anatomy, tokenizer: Any, items: Sequence[Item], *, new_token
     Raises
     ------
     InputError
-        If a prompt and its answer do not fit the model's context, or if a prompt has no tokens.
+        If a prompt and its answer do not fit the model's context.
     """
     import torch
     from transformers import GenerationConfig
 
-    empty = [item.index for item in items if len(item.ids) == 0]
-    if empty:
-        raise InputError(f"the prompts of problems {empty} have no tokens; a model needs one to go on from")
     context = getattr(anatomy.model.config, "max_position_embeddings", None)
     longest = max(items, key=lambda item: len(item.ids))
     if context is not None and len(longest.ids) + new_tokens > context:

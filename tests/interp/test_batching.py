@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from babelscope.interp.anatomy import Site
 from babelscope.interp.batching import batches
 from babelscope.interp.generation import ROWS, greedy
 from babelscope.interp.measure import Item
+from babelscope.interp.streams import ProblemStream
+from babelscope.probes.problems import Problem
 from tests.conftest import VOCABULARY
 
 CPU = torch.device("cpu")
@@ -83,7 +87,7 @@ def test_completions_are_greedy_whatever_the_checkpoint_says_of_sampling(tiny, t
     assert tiny.model.generation_config is own
 
 
-def test_an_empty_prompt_is_refused_by_number(tiny, tokenizer):
-    empty = Item(np.zeros(0, dtype=np.int64), 3)
-    with pytest.raises(InputError, match=r"prompts of problems \[3\] have no tokens"):
-        greedy(tiny.anatomy, tokenizer, [*tiny.items[:2], empty], new_tokens=2)
+def test_an_empty_prompt_is_refused_by_its_problem(tokenizer):
+    problems = [Problem(name, "php", prompt) for name, prompt in (("a", "x"), ("b", ""), ("c", ""))]
+    with pytest.raises(InputError, match="prompts of problems b, c are empty"):
+        ProblemStream(SimpleNamespace(problems=problems, key="k")).read(tokenizer)
