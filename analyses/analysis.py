@@ -148,9 +148,11 @@ def analyse(results: Results, questions: Questions | None = None) -> Analysis:
     Raises
     ------
     InputError
-        If pivot or target is not known.
+        If pivot or target is not known, or part of the series is still to be measured.
     """
     series = results.series
+    if results.owed:
+        raise InputError(f"still to be measured by other shards: {', '.join(results.owed)}")
     if series.pivot is None or series.target is None:
         raise InputError(f"{series.directory} does not say its pivot and target; give both to Series.open")
     notes: list[str] = []

@@ -124,10 +124,7 @@ def _last_outcomes(recipe: Recipe, problems: ProblemSet) -> np.ndarray:
     def executor() -> tuple[Executor, str]:
         series = Series.open(recipe.output)
         store = Store(series.state / "store")
-        found = Executor(
-            store, [measure], tokenizer=lambda: series.tokenizer, tokenizer_hash=series.tokenizer_hash
-        )
-        return found, series.fingerprints.of(series.at(last).path)
+        return Executor(store, [measure], series), series.fingerprints.of(series.at(last).path)
 
     def score(model: Any, step: int) -> None:
         from babelscope.interp.anatomy import Anatomy

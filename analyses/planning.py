@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.analyses.store import Store
 from babelscope.analyses.sweep import Executor
 from babelscope.checkpoints.series import Series
@@ -14,8 +15,15 @@ from babelscope.interp.measure import Measure
 SAMPLE = 8  # items of each stream: enough to be past the first batch's overhead
 
 
-def plan(series: Series, measures: Sequence[Measure[Any]], *, device: str | None = None) -> dict[str, Any]:
-    """Checkpoints to do, bytes to read, tokens to run and an estimate of the time.
+def plan(
+    series: Series,
+    measures: Sequence[Measure[Any]],
+    *,
+    device: str | None = None,
+    dtype: str = "float32",
+    shard: Shard = WHOLE,
+) -> dict[str, Any]:
+    """Checkpoints to do, bytes to read, tokens to run and an estimate of the time; arguments as of `sweep`.
 
     The estimate runs a few items of every measure on one checkpoint and multiplies; it is good to a factor
     of two. With nothing to do no weights are read.
@@ -25,14 +33,8 @@ def plan(series: Series, measures: Sequence[Measure[Any]], *, device: str | None
     dict
         `checkpoints`, `results_missing`, `bytes_to_read`, `tokens`, `seconds`.
     """
-    tokenizer_hash = series.tokenizer_hash
-    executor = Executor(
-        Store(series.state / "store"),
-        measures,
-        tokenizer=lambda: series.tokenizer,
-        tokenizer_hash=tokenizer_hash,
-    )
-    todo = {c: executor.missing(series.fingerprints.of(c.path)) for c in series}
+    executor = Executor(Store(series.state / "store"), measures, series, dtype=dtype)
+    todo = {c: executor.missing(series.fingerprints.of(c.path)) for c in shard.of(series.checkpoints)}
     todo = {checkpoint: missing for checkpoint, missing in todo.items() if missing}
     sizes = {m.name: sum(len(i.ids) for i in executor.reading(m).items) for m in measures if todo}
     return {
@@ -40,21 +42,18 @@ def plan(series: Series, measures: Sequence[Measure[Any]], *, device: str | None
         "results_missing": sum(map(len, todo.values())),
         "bytes_to_read": sum(checkpoint.n_bytes for checkpoint in todo),
         "tokens": sum(sizes[m.name] for missing in todo.values() for m in missing),
-        "seconds": round(_seconds(series, executor, sizes, todo, device), 1) if todo else 0.0,
+        "seconds": round(_seconds(executor, sizes, todo, device), 1) if todo else 0.0,
     }
 
 
 def _seconds(
-    series: Series,
     executor: Executor,
     sizes: dict[str, int],
     todo: dict[Any, list[Measure[Any]]],
     device: str | None,
 ) -> float:
-    from babelscope.checkpoints.live import LiveModel
-
     start = time.perf_counter()
-    anatomy = LiveModel(series, device=device).at(next(iter(todo)))
+    anatomy = executor.live(device).at(next(iter(todo)))
     loading = time.perf_counter() - start
     total = loading * len(todo)
     for measure in executor.measures:

@@ -73,6 +73,10 @@ class Store:
         """Keep a result, with its key and `about` among its attributes, and drop its shards."""
         described = result.assign_attrs(asdict(key) | dict(about))
         _write(self._file(key), described)
+        self.drop_parts(key)
+
+    def drop_parts(self, key: Key) -> None:
+        """Remove the shards of a result."""
         for part in self._parts(key):
             part.unlink(missing_ok=True)
 
@@ -81,7 +85,7 @@ class Store:
         return self._part(key, shard).exists()
 
     def load_part(self, key: Key, shard: Shard) -> xr.Dataset:
-        """A shard's partial result."""
+        """A shard's partial result; `KeyError` once the whole is saved."""
         return _read(self._part(key, shard), key)
 
     def save_part(self, key: Key, shard: Shard, result: xr.Dataset) -> None:
@@ -113,10 +117,10 @@ def _write(file: Path, result: xr.Dataset) -> None:
 
 
 def _read(file: Path, key: Key) -> xr.Dataset:
-    if not file.exists():
-        raise KeyError(key)
     try:
         # Without its encoding a part that was read back is written like one that was just computed.
         return xr.load_dataset(file, engine="h5netcdf").drop_encoding()
+    except FileNotFoundError:
+        raise KeyError(key) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({error}); delete it and run the command again") from None

@@ -18,21 +18,25 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from babelscope.analyses.sharding import WHOLE, Shard, own_gpu
 from babelscope.analyses.store import Key, Store
 from babelscope.checkpoints.series import Finding, Series
 from babelscope.checkpoints.weights import BrokenWeightsError
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest
 from babelscope.core.progress import progress
+from babelscope.interp.families import custom_names
 from babelscope.interp.measure import Generate, Item, Measure, Observe, Reading
 
 if TYPE_CHECKING:
+    from babelscope.checkpoints.live import LiveModel
     from babelscope.interp.anatomy import Anatomy
 
 BATCH_TOKENS = 1 << 12
 # What a kill may cost: tokens of a shard that is observed, and of the prompts of one that is answered.
 OBSERVED, GENERATED = 1 << 15, 1 << 13
 RANDOM_SEED = 0  # of the random model that is a null
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,14 @@ class Results(Mapping[str, xr.Dataset]):
         What was measured.
     findings
         Checkpoints that could not be measured, and why; the series' own findings come first.
+    owed
+        What other shards have still to measure: names of checkpoints, and the random model. Conclusions
+        wait for it.
     """
 
     series: Series
     findings: tuple[Finding, ...]
+    owed: tuple[str, ...]
     _keys: Mapping[str, Mapping[int, Key]] = field(repr=False)
     _null_keys: Mapping[str, Key] = field(repr=False)
     _store: Store = field(repr=False)
@@ -82,29 +90,29 @@ class Executor:
         Where results go.
     measures
         What is wanted; names must differ.
-    tokenizer
-        Called once, when a stream is first read.
-    tokenizer_hash, dtype
-        Parts of every key.
+    series
+        Whose tokenizer reads the streams; it and its architecture are parts of every key.
+    dtype
+        In which the model runs: float32 or bfloat16.
     """
 
     def __init__(
         self,
         store: Store,
         measures: Sequence[Measure[Any]],
+        series: Series,
         *,
-        tokenizer: Callable[[], Any],
-        tokenizer_hash: str,
         dtype: str = "float32",
     ):
+        if dtype not in DTYPES:
+            raise InputError(f"dtype {dtype!r}: models run in {' or '.join(DTYPES)}")
         names = [measure.name for measure in measures]
         if len(set(names)) < len(names):
             raise InputError(f"measures must have different names; got {names}")
         self.store = store
         self.measures = measures
-        self._tokenizer = tokenizer
-        self._tokenizer_hash = tokenizer_hash
-        self._dtype = dtype
+        self.series = series
+        self.dtype = dtype
         self._readings: dict[str, Reading] = {}
 
     def key(self, measure: Measure[Any], fingerprint: str) -> Key:
@@ -112,20 +120,28 @@ class Executor:
             fingerprint,
             measure.name,
             measure.version,
-            digest(measure.config),
+            digest(measure.config | custom_names(self.series.config.get("model_type", ""))),
             measure.stream.key,
-            self._tokenizer_hash,
-            self._dtype,
+            self.series.tokenizer_hash,
+            self.dtype,
         )
 
     def missing(self, fingerprint: str) -> list[Measure[Any]]:
         """Measures without a stored result for these weights."""
         return [m for m in self.measures if self.key(m, fingerprint) not in self.store]
 
+    def live(self, device: str | None) -> LiveModel:
+        """The model that the series' weights are swapped through; by default on this process's own GPU."""
+        import torch
+
+        from babelscope.checkpoints.live import LiveModel
+
+        return LiveModel(self.series, dtype=getattr(torch, self.dtype), device=device or own_gpu())
+
     def reading(self, measure: Measure[Any]) -> Reading:
         """The measure's stream as this series' tokenizer reads it; made once."""
         if measure.stream.key not in self._readings:
-            self._readings[measure.stream.key] = measure.stream.read(self._tokenizer())
+            self._readings[measure.stream.key] = measure.stream.read(self.series.tokenizer)
         return self._readings[measure.stream.key]
 
     def run(
@@ -162,14 +178,22 @@ class Executor:
         keys = {measure.name: self.key(measure, fingerprint) for measure in group}
         size = OBSERVED if isinstance(group[0], Observe) else GENERATED
         parts: dict[str, list[xr.Dataset]] = {measure.name: [] for measure in group}
+        group = list(group)
         for number, shard in enumerate(shards(reading.items, tokens=size)):
             todo = [m for m in group if not self.store.has_part(keys[m.name], (size, number))]
             for name, part in self.compute(anatomy, todo, reading, shard).items():
                 self.store.save_part(keys[name], (size, number), part)
-            for measure in group:
-                # Read back even if just computed: a resumed sweep then combines the very same parts.
-                parts[measure.name].append(self.store.load_part(keys[measure.name], (size, number)))
             advance(len(shard) * len(group))
+            for measure in list(group):
+                # Read back even if just computed: a resumed sweep then combines the very same parts.
+                try:
+                    parts[measure.name].append(self.store.load_part(keys[measure.name], (size, number)))
+                except KeyError:
+                    # Parts go when their whole is there: another process has finished this result.
+                    if keys[measure.name] not in self.store:
+                        raise
+                    self.store.drop_parts(keys[measure.name])
+                    group.remove(measure)
         for measure in group:
             whole = measure.combine(parts[measure.name], reading)
             self.store.save(keys[measure.name], whole, about=about)
@@ -186,7 +210,7 @@ class Executor:
         results = {name: observer.result() for name, (_, observer) in observers.items()}
         for measure in measures:
             if isinstance(measure, Generate):
-                results[measure.name] = measure.generate(anatomy, self._tokenizer(), reading, shard)
+                results[measure.name] = measure.generate(anatomy, self.series.tokenizer, reading, shard)
         return results
 
 
@@ -209,6 +233,8 @@ def sweep(
     *,
     store: Store | None = None,
     device: str | None = None,
+    dtype: str = "float32",
+    shard: Shard = WHOLE,
 ) -> Results:
     """Measure every checkpoint of a series, computing only what is missing.
 
@@ -221,7 +247,11 @@ def sweep(
     store
         Where results are kept; default: beside the checkpoints, in `.babelscope/store`.
     device
-        Where the model runs; default: the first GPU if there is one.
+        Where the model runs; default: the process's own GPU, or the first, if there is one.
+    dtype
+        In which it runs: float32 or bfloat16; results of one are never taken for those of the other.
+    shard
+        Which part of the checkpoints to measure; `Results.owed` says what other processes have yet to do.
 
     Raises
     ------
@@ -229,19 +259,24 @@ def sweep(
         If no checkpoint could be measured.
     """
     store = store or Store(series.state / "store")
-    executor = Executor(
-        store, measures, tokenizer=lambda: series.tokenizer, tokenizer_hash=series.tokenizer_hash
-    )
-    fingerprints = {checkpoint: series.fingerprints.of(checkpoint.path) for checkpoint in series}
+    executor = Executor(store, measures, series, dtype=dtype)
+    mine = shard.of(series.checkpoints)
+    fingerprints = {checkpoint: series.fingerprints.of(checkpoint.path) for checkpoint in mine}
     missing = {c: executor.missing(fingerprint) for c, fingerprint in fingerprints.items()}
     todo = {checkpoint: measures for checkpoint, measures in missing.items() if measures}
     null = f"random-{digest(series.config)}-{RANDOM_SEED}"
     wants_null = [m for m in measures if isinstance(m, Observe) and m.random_init]
-    null_todo = [m for m in wants_null if executor.key(m, null) not in store]
+    # The random model is the last shard's, which has the fewest checkpoints.
+    null_todo = [m for m in wants_null if executor.key(m, null) not in store] if shard.is_last else []
     store.tidy()
     findings = list(series.findings)
     if null_todo or todo:
-        findings += _compute(series, executor, todo, fingerprints, null_todo, null, device)
+        findings += _compute(executor, todo, fingerprints, null_todo, null, device)
+    # The other shards' come after the work: by now their own processes have noted most of them.
+    fingerprints = {checkpoint: series.fingerprints.of(checkpoint.path) for checkpoint in series}
+    owed = [c.name for c in series if c not in missing and executor.missing(fingerprints[c])]
+    if not shard.is_last and any(executor.key(m, null) not in store for m in wants_null):
+        owed.append("the random model")
     keys = {
         m.name: {
             c.step: key
@@ -250,13 +285,13 @@ def sweep(
         }
         for m in measures
     }
-    if not all(keys.values()):
+    if not owed and not all(keys.values()):
         raise InputError("no checkpoint could be measured: " + "; ".join(f.detail for f in findings))
-    return Results(series, tuple(findings), keys, {m.name: executor.key(m, null) for m in wants_null}, store)
+    null_keys = {m.name: executor.key(m, null) for m in wants_null}
+    return Results(series, tuple(findings), tuple(owed), keys, null_keys, store)
 
 
 def _compute(
-    series: Series,
     executor: Executor,
     todo: Mapping[Any, list[Measure[Any]]],
     fingerprints: Mapping[Any, str],
@@ -264,9 +299,7 @@ def _compute(
     null: str,
     device: str | None,
 ) -> list[Finding]:
-    from babelscope.checkpoints.live import LiveModel
-
-    live = LiveModel(series, device=device)
+    live = executor.live(device)
     findings = []
     work: list[Sequence[Measure[Any]]] = [null_todo, *todo.values()]
     items = sum(len(executor.reading(measure).items) for wanted in work for measure in wanted)
@@ -280,7 +313,7 @@ def _compute(
             executor.run(live.at_random(RANDOM_SEED), null_todo, fingerprint=null, about={}, advance=advance)
         walk = live.walk(todo)
         for checkpoint, wanted in todo.items():
-            display.update(task, description=f"measuring {checkpoint.path.name}")
+            display.update(task, description=f"measuring {checkpoint.name}")
             try:
                 _, anatomy = next(walk)  # raises what is wrong with this checkpoint, and goes on after it
                 about = {"step": checkpoint.step}

@@ -30,6 +30,7 @@ from babelscope.core.files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,37 @@ class Checkpoint:
     @property
     def n_bytes(self) -> int:
         return sum(file.stat().st_size for file in weight_files(self.path))
+
+    def to_transformer_lens(self, *, dtype: str = "float32", device: str | None = None) -> TransformerBridge:
+        """This checkpoint as a `TransformerBridge`, for everything that TransformerLens offers.
+
+        Parameters
+        ----------
+        dtype
+            Of the weights, as torch names it.
+        device
+            Where it runs, as torch names it; default: the first GPU if there is one.
+
+        Raises
+        ------
+        InputError
+            If there is no such dtype, if the checkpoint has no tokenizer, or if TransformerLens does not know
+            the architecture.
+        """
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from babelscope.interp.transformer_lens import take_over
+
+        wanted = getattr(torch, dtype, None)
+        if not isinstance(wanted, torch.dtype):
+            raise InputError(f"torch has no dtype {dtype!r}; float32 and bfloat16 are the usual ones")
+        if tokenizer_hash(self.path) is None:
+            raise InputError(f"{self.path} has no tokenizer; copy its files there")
+        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        model = AutoModelForCausalLM.from_pretrained(self.path, dtype=wanted, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+        return take_over(model.to(place).eval(), tokenizer)
 
 
 @dataclass(frozen=True)

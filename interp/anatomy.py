@@ -1,8 +1,7 @@
-"""Where each architecture keeps the parts that interpretability needs.
+"""Where a model keeps the parts that interpretability needs.
 
-The seven families differ in four names only, so plain Hugging Face models and forward hooks carry
+The families differ in a few names only (`families`), so plain Hugging Face models and forward hooks carry
 everything: nothing is wrapped, renamed or converted, and weights can be swapped under the hooks.
-A new family is one more row of `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -11,14 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from operator import attrgetter
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from babelscope.core.errors import InputError
+from babelscope.interp.families import FAMILIES
 
 
 class Site(StrEnum):
@@ -31,24 +31,13 @@ class Site(StrEnum):
 
 
 @dataclass(frozen=True)
-class Names:
-    """Attribute paths of one family: under the base model, then under a block."""
+class Heads:
+    """Attention heads of one layer: how many ask, how many are asked, and the width of each."""
 
-    blocks: str
-    norm: str
-    gate: str
-    down: str
+    query: int
+    key_value: int
+    width: int
 
-
-FAMILIES: dict[str, Names] = {
-    "gpt2": Names("h", "ln_f", "mlp.c_fc", "mlp.c_proj"),
-    "gpt_bigcode": Names("h", "ln_f", "mlp.c_fc", "mlp.c_proj"),
-    "codegen": Names("h", "ln_f", "mlp.fc_in", "mlp.fc_out"),
-    "gpt_neox": Names("layers", "final_layer_norm", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
-    "llama": Names("layers", "norm", "mlp.gate_proj", "mlp.down_proj"),
-    "qwen2": Names("layers", "norm", "mlp.gate_proj", "mlp.down_proj"),
-    "starcoder2": Names("layers", "norm", "mlp.c_fc", "mlp.c_proj"),
-}
 
 See = Callable[[Site, int, Tensor], None]
 
@@ -62,30 +51,66 @@ class Anatomy:
         A Hugging Face causal language model of one of `FAMILIES`, in `eval()` mode: dropout would
         silently make every measure noisy.
 
+    Attributes
+    ----------
+    blocks, gates, downs, attention_outputs
+        One module per layer; see `families.Names`.
+    final_norm
+        What the unembedding's input passes through last.
+
     Raises
     ------
     InputError
-        If the architecture is unknown, or lacks a part; the message names it.
+        If the architecture is unknown, or lacks a part; the message names the part and what is there.
     """
 
     def __init__(self, model: Any):
         kind = model.config.model_type
+        self.model = model
+        self.base = model.base_model
         if kind not in FAMILIES:
             raise InputError(
-                f"architecture {kind!r} is not known; known are {', '.join(FAMILIES)}. "
-                "A new one is a row of babelscope.interp.anatomy.FAMILIES"
+                f"architecture {kind!r} is not known; known are {', '.join(FAMILIES)}. Its "
+                f"{type(self.base).__name__} has {_children(self.base)}: name its blocks, norm, gate, down "
+                "and heads with babelscope.interp.families.register (docs/architectures.md)"
             )
         if model.training:
             raise InputError(
                 "the model is in training mode, where dropout falsifies measures; call model.eval()"
             )
-        names = FAMILIES[kind]
-        self.model = model
-        self.base = model.base_model
-        self.blocks: list[nn.Module] = list(_part(self.base, names.blocks, kind))
-        self.final_norm: nn.Module = _part(self.base, names.norm, kind)
-        self.gates: list[nn.Module] = [_part(block, names.gate, kind) for block in self.blocks]
-        self.downs: list[nn.Module] = [_part(block, names.down, kind) for block in self.blocks]
+        if model.get_output_embeddings() is None:
+            raise InputError(
+                f"{type(model).__name__} has no unembedding, only {_children(model)}; load it with "
+                "AutoModelForCausalLM"
+            )
+        self.names = names = FAMILIES[kind]
+        blocks = _part(self.base, names.blocks, what=f"{kind!r} blocks")
+        if not isinstance(blocks, nn.ModuleList) or len(blocks) == 0:
+            raise InputError(
+                f"{kind!r} blocks {names.blocks!r} is a {type(blocks).__name__}, not a list of blocks"
+            )
+        self.blocks: list[nn.Module] = list(blocks)
+        self.final_norm: nn.Module = _part(self.base, names.norm, what=f"{kind!r} norm")
+        self.gates = self._in_blocks(names.gate, "gate")
+        self.downs = self._in_blocks(names.down, "down")
+        self.attention_outputs = self._in_blocks(names.heads, "heads")
+        if _outputs(self.gates[0]) != self.d_neurons:
+            raise InputError(
+                f"{kind!r} gate {names.gate!r} has {_outputs(self.gates[0])} outputs for the "
+                f"{self.d_neurons} neurons at {names.down!r}: it is not one gate per neuron"
+            )
+
+    def _in_blocks(self, path: str, role: str) -> list[nn.Module]:
+        found = []
+        for layer, block in enumerate(self.blocks):
+            what = f"{self.model.config.model_type!r} {role} in block {layer}"
+            found.append(_part(block, path, what=what))
+            if not isinstance(found[-1], nn.Linear | Conv1D):
+                raise InputError(
+                    f"{what}: {path!r} is a {type(found[-1]).__name__} of {_children(found[-1])}, not a "
+                    "linear projection"
+                )
+        return found
 
     @property
     def n_layers(self) -> int:
@@ -93,9 +118,35 @@ class Anatomy:
 
     @property
     def d_neurons(self) -> int:
-        """Neurons of one layer: rows of the down-projection (Conv1D stores its weight transposed)."""
-        down: Any = self.downs[0]
-        return int(down.in_features if isinstance(down, nn.Linear) else down.weight.shape[0])
+        """Neurons of one layer: inputs of the down-projection."""
+        return _inputs(self.downs[0])
+
+    @property
+    def heads(self) -> Heads:
+        """Attention heads, as the configuration says and the weights bear out.
+
+        Raises
+        ------
+        InputError
+            If they contradict one another: heads of unlike widths, latent or gated attention.
+        """
+        config = self.model.config
+        query = getattr(config, "num_attention_heads", None)
+        if query is None:
+            raise InputError(f"the configuration of {config.model_type!r} has no num_attention_heads")
+        key_value = getattr(config, "num_key_value_heads", None) or query
+        width = getattr(config, "head_dim", None) or config.hidden_size // query
+        inside, output = self.names.heads.rpartition(".")[0], self.attention_outputs[0]
+        attention = _part(self.blocks[0], inside, what="attention") if inside else self.blocks[0]
+        projections = [part for part in attention.modules() if isinstance(part, nn.Linear | Conv1D)]
+        projected = sum(_outputs(part) for part in projections if part is not output)
+        if _inputs(output) != query * width or projected != (query + 2 * key_value) * width:
+            raise InputError(
+                f"{config.model_type!r} heads are not as its configuration says: {query} query and "
+                f"{key_value} key-value heads of width {width}, but its {type(attention).__name__} projects "
+                f"to {projected} and puts {_inputs(output)} together"
+            )
+        return Heads(query, key_value, width)
 
     @property
     def device(self) -> torch.device:
@@ -108,7 +159,8 @@ class Anatomy:
 
     @property
     def unembed_bias(self) -> Float[Tensor, " vocab"] | None:
-        return self.model.get_output_embeddings().bias
+        """What CodeGen adds to its logits; None where there is no such thing."""
+        return getattr(self.model.get_output_embeddings(), "bias", None)
 
     def run(self, input_ids: Int[Tensor, "batch position"], *, see: Mapping[Site, See]) -> None:
         """One forward pass of the base model, calling `see[site](site, layer, tensor)` on the way.
@@ -116,23 +168,27 @@ class Anatomy:
         Rows are right-padded, which is exact for causal attention even without a mask; the
         unembedding does not run, since no measure needs logits of every position at once.
         """
-        with self._hooks(see), torch.no_grad():
+        with self._hooks(see, shape=input_ids.shape), torch.no_grad():
             output = self.base(input_ids=input_ids, use_cache=False)
             if Site.FINAL in see:
                 see[Site.FINAL](Site.FINAL, self.n_layers, output.last_hidden_state)
 
     @contextmanager
-    def _hooks(self, see: Mapping[Site, See]) -> Iterator[None]:
+    def _hooks(self, see: Mapping[Site, See], *, shape: torch.Size) -> Iterator[None]:
         handles = []
+
+        def looking(site: Site, layer: int) -> Callable[[Tensor], None]:
+            # Some MLPs, OPT's for one, see batch and position flattened.
+            return lambda tensor: see[site](site, layer, tensor.reshape(*shape, -1))
+
         for layer in range(self.n_layers):
             if Site.RESIDUAL in see:
-                hook = _after(see[Site.RESIDUAL], Site.RESIDUAL, layer + 1)  # layer l = after block l
+                hook = _after(looking(Site.RESIDUAL, layer + 1))  # layer l = after block l
                 handles.append(self.blocks[layer].register_forward_hook(hook))
             if Site.GATE in see:
-                hook = _after(see[Site.GATE], Site.GATE, layer)
-                handles.append(self.gates[layer].register_forward_hook(hook))
+                handles.append(self.gates[layer].register_forward_hook(_after(looking(Site.GATE, layer))))
             if Site.NEURON in see:
-                hook = _before(see[Site.NEURON], Site.NEURON, layer)
+                hook = _before(looking(Site.NEURON, layer))
                 handles.append(self.downs[layer].register_forward_pre_hook(hook))
         try:
             yield
@@ -141,22 +197,42 @@ class Anatomy:
                 handle.remove()
 
 
-def _part(root: Any, path: str, kind: str) -> Any:
-    try:
-        return attrgetter(path)(root)
-    except AttributeError:
-        raise InputError(f"{kind!r} model has no {path!r} under {type(root).__name__}") from None
+def _part(root: nn.Module, path: str, *, what: str) -> Any:
+    """Follow a path of names; where it ends too early, say what is there instead."""
+    part: Any = root
+    for name in path.split("."):
+        inner = getattr(part, name, None)
+        if inner is None:
+            raise InputError(
+                f"{what}: no {path!r}, since {type(part).__name__} has no {name!r}, only {_children(part)}"
+            )
+        part = inner
+    return part
 
 
-def _after(see: See, site: Site, layer: int) -> Callable[..., None]:
+def _children(part: Any) -> str:
+    names = [name for name, _ in part.named_children()] if isinstance(part, nn.Module) else []
+    return ", ".join(names) or "no parts"
+
+
+def _inputs(projection: Any) -> int:
+    """Conv1D, which GPT-2 uses, stores its weight the other way round."""
+    return int(projection.weight.shape[0 if isinstance(projection, Conv1D) else 1])
+
+
+def _outputs(projection: Any) -> int:
+    return int(projection.weight.shape[1 if isinstance(projection, Conv1D) else 0])
+
+
+def _after(look: Callable[[Tensor], None]) -> Callable[..., None]:
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        see(site, layer, output[0] if isinstance(output, tuple) else output)
+        look(output[0] if isinstance(output, tuple) else output)
 
     return hook
 
 
-def _before(see: See, site: Site, layer: int) -> Callable[..., None]:
+def _before(look: Callable[[Tensor], None]) -> Callable[..., None]:
     def hook(_module: nn.Module, inputs: Any) -> None:
-        see(site, layer, inputs[0])
+        look(inputs[0])
 
     return hook

@@ -5,7 +5,8 @@ Prompts are generated in groups of equal length: no padding, so no position ids 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,7 +33,7 @@ class ProblemScores(Generate[Reading]):
     """
 
     name: ClassVar[str] = "problem_scores"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, stream: ProblemStream):
         self.problems = stream.problems
@@ -74,6 +75,7 @@ def greedy(anatomy: Anatomy, tokenizer: Any, items: Sequence[Item], *, new_token
         If a prompt and its answer do not fit the model's context.
     """
     import torch
+    from transformers import GenerationConfig
 
     context = getattr(anatomy.model.config, "max_position_embeddings", None)
     longest = max(items, key=lambda item: len(item.ids))
@@ -83,6 +85,9 @@ def greedy(anatomy: Anatomy, tokenizer: Any, items: Sequence[Item], *, new_token
             f"but the model's context is {context}"
         )
     eos = tokenizer.eos_token_id
+    greedily = GenerationConfig(
+        max_new_tokens=new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=eos
+    )
     texts: dict[int, str] = {}
     by_length = sorted(items, key=lambda item: (len(item.ids), item.index))
     for _, group in groupby(by_length, key=lambda item: len(item.ids)):
@@ -90,18 +95,27 @@ def greedy(anatomy: Anatomy, tokenizer: Any, items: Sequence[Item], *, new_token
         for start in range(0, len(members), ROWS):
             some = members[start : start + ROWS]
             prompts = torch.as_tensor(np.stack([item.ids for item in some]), device=anatomy.device)
-            with torch.inference_mode():
+            with torch.inference_mode(), _without_defaults(anatomy.model):
                 written = anatomy.model.generate(
                     input_ids=prompts,
                     attention_mask=torch.ones_like(prompts),
-                    max_new_tokens=new_tokens,
-                    do_sample=False,
-                    eos_token_id=eos,
-                    pad_token_id=eos,
+                    generation_config=greedily,
                 )
             answers = tokenizer.batch_decode(written[:, prompts.shape[1] :], skip_special_tokens=True)
             texts.update({item.index: answer for item, answer in zip(some, answers, strict=True)})
     return [texts[item.index] for item in items]
+
+
+@contextmanager
+def _without_defaults(model: Any) -> Iterator[None]:
+    """Without what the checkpoint's `generation_config.json` adds to any request: penalties, beams."""
+    from transformers import GenerationConfig
+
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _until(text: str, *, stop: Sequence[str]) -> str:

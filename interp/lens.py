@@ -76,7 +76,7 @@ def check_readout(anatomy: Anatomy, input_ids: Int[Tensor, "batch position"]) ->
     Raises
     ------
     InputError
-        If the difference exceeds 1e-3 of the largest logit.
+        If the difference exceeds 1e-3 of the largest logit, or what the model's own type can resolve.
     """
     last: dict[int, Tensor] = {}
 
@@ -89,7 +89,8 @@ def check_readout(anatomy: Anatomy, input_ids: Int[Tensor, "batch position"]) ->
         read = LogitLens(anatomy).logits(last[anatomy.n_layers])
         own = anatomy.model(input_ids=input_ids, use_cache=False).logits
     error = float((read - own).abs().max())
-    if not error <= 1e-3 * max(1.0, float(own.abs().max())):  # also when it is NaN
+    tolerance = max(1e-3, 2 * torch.finfo(own.dtype).eps)  # bfloat16 has 8 bits
+    if not error <= tolerance * max(1.0, float(own.abs().max())):  # also when it is NaN
         raise InputError(
             f"the lens at the last layer differs from the model's logits by {error:.3g}: this checkpoint "
             "has non-finite weights, or its architecture does more than final norm and unembedding"

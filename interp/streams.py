@@ -245,7 +245,19 @@ class ProblemStream:
         self.key = problems.key
 
     def read(self, tokenizer: Any) -> Reading:
+        """Every prompt as it is.
+
+        Raises
+        ------
+        InputError
+            If a prompt has no tokens.
+        """
         coded = tokenizer(
             [problem.prompt for problem in self.problems.problems], add_special_tokens=False, verbose=False
         )
+        empty = [p.id for p, ids in zip(self.problems.problems, coded["input_ids"], strict=True) if not ids]
+        if empty:
+            raise InputError(
+                f"the prompts of problems {', '.join(empty)} are empty; a model needs a token to go on from"
+            )
         return Reading([Item(np.asarray(ids, dtype=np.int64), i) for i, ids in enumerate(coded["input_ids"])])

@@ -69,7 +69,7 @@ def make_model(family: str, *, seed: int = 0, **changes: Any) -> Any:
         bos_token_id=0,
         eos_token_id=0,
         pad_token_id=None,
-        **FAMILY_CONFIGS[family] | changes,
+        **FAMILY_CONFIGS.get(family, {}) | changes,
     )
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config).eval()

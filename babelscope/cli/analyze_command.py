@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from babelscope.analyses.sharding import Shard
 from babelscope.cli.output import (
     PLACE,
     Device,
     DryRun,
+    Dtype,
     Json,
     Pivot,
     Questions,
@@ -21,6 +24,9 @@ from babelscope.cli.output import (
     say,
 )
 from babelscope.cli.reading import read_directory, write_analysis
+
+if TYPE_CHECKING:
+    from babelscope.analyses.sweep import Results
 
 
 def command(
@@ -38,14 +44,25 @@ def command(
         Path | None, typer.Option(help="Where report.html and analysis.json go; default: DIR/analysis.")
     ] = None,
     device: Device = None,
+    dtype: Dtype = "float32",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Measure the I-th of N parts of the checkpoints only, as 2/8; default: by the rank that "
+            "torchrun or srun gives, else all of them.",
+        ),
+    ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
     """Which language a series works in, which neurons are whose, which stage it is in, and which mix follows.
 
     Every result is kept beside the checkpoints: after a kill, or with one more checkpoint, the same command
-    computes only what is missing.
+    computes only what is missing. Several processes, each with its --shard, fill one store; whoever finds
+    nothing owed by another draws the conclusions.
     """
+    part = Shard.parse(shard) if shard is not None else Shard.from_environment()
     reading = read_directory(
         directory,
         pivot=pivot,
@@ -56,12 +73,15 @@ def command(
         tokens=tokens,
     )
     if dry_run:
-        cost = reading.plan(device=device)
+        cost = reading.plan(device=device, dtype=dtype, shard=part)
         emit(cost) if as_json else say(
             *(f"{name.replace('_', ' ')}: {value}" for name, value in cost.items())
         )
         return 0
-    analysis = reading.analyse(device=device)
+    results = reading.sweep(device=device, dtype=dtype, shard=part)
+    if results.owed:
+        return _leave_to_others(results, part, as_json=as_json)
+    analysis = reading.conclude(results)
     out = out or reading.series.directory / "analysis"
     written = write_analysis(analysis, out)
     if as_json:
@@ -70,3 +90,20 @@ def command(
         say(analysis.verdict, *(f"! {f.kind}: {f.detail}" for f in analysis.findings))
         say(*(f"{name}: {path}" for name, path in written.items()))
     return 1 if analysis.findings else 0
+
+
+def _leave_to_others(results: Results, shard: Shard, *, as_json: bool) -> int:
+    """Say what this process did and what is missing; not a failure, which would stop the other ranks."""
+    failed = [asdict(finding) for finding in results.findings if finding.kind == "not measured"]
+    steps = {finding["step"] for finding in failed}
+    done = [c.path.name for c in shard.of(results.series.checkpoints) if c.step not in steps]
+    if as_json:
+        emit({"shard": str(shard), "done": done, "not_measured": failed, "owed": list(results.owed)})
+        return 0
+    say(f"shard {shard}: done with {', '.join(done) or 'nothing, since it has no checkpoint'}")
+    say(*(f"! {finding['kind']}: {finding['detail']}" for finding in failed))
+    say(
+        f"owed by other shards: {', '.join(results.owed)}",
+        "no report yet: the shard that ends last writes it, or afterwards the same command without --shard",
+    )
+    return 0

@@ -42,7 +42,7 @@ def command(
         available=available,
         tokens=tokens,
     )
-    analysis = reading.analyse(device=device)
+    analysis = reading.conclude(reading.sweep(device=device))
     found = analysis.recommendation
     if found is None:
         raise InputError(" ".join(analysis.notes))

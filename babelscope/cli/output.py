@@ -20,6 +20,12 @@ Device = Annotated[
     str | None,
     typer.Option(help="Where models run, as torch names it; default: the first GPU, else the CPU."),
 ]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="In which models run, float32 or bfloat16; results of the two are kept apart.",
+    ),
+]
 Pivot = Annotated[str | None, typer.Option(help="The language known first; default: what the run recorded.")]
 Target = Annotated[
     str | None, typer.Option(help="The language being learnt; default: what the run recorded.")

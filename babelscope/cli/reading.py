@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from babelscope.analyses.questions import Questions
+from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.checkpoints.series import Series
 from babelscope.cli.output import pairs
 from babelscope.core.errors import InputError
@@ -14,6 +15,7 @@ from babelscope.core.files import write_json
 
 if TYPE_CHECKING:
     from babelscope.analyses.analysis import Analysis
+    from babelscope.analyses.sweep import Results
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,25 @@ class Reading:
     series: Series
     questions: Questions
 
-    def plan(self, *, device: str | None) -> dict[str, Any]:
-        """What `analyse` would cost."""
+    def plan(self, *, device: str | None, dtype: str, shard: Shard) -> dict[str, Any]:
+        """What `sweep` would cost."""
         from babelscope.analyses.planning import plan
 
-        return plan(self.series, self.questions.measures(self.series), device=device)
+        measures = self.questions.measures(self.series)
+        return plan(self.series, measures, device=device, dtype=dtype, shard=shard)
 
-    def analyse(self, *, device: str | None = None) -> Analysis:
-        """Sweep and conclude."""
-        from babelscope.analyses.analysis import analyse
+    def sweep(self, *, device: str | None, dtype: str = "float32", shard: Shard = WHOLE) -> Results:
+        """Measure what is missing of this shard's part."""
         from babelscope.analyses.sweep import sweep
 
         measures = self.questions.measures(self.series)
-        return analyse(sweep(self.series, measures, device=device), self.questions)
+        return sweep(self.series, measures, device=device, dtype=dtype, shard=shard)
+
+    def conclude(self, results: Results) -> Analysis:
+        """What the results of the whole series show."""
+        from babelscope.analyses.analysis import analyse
+
+        return analyse(results, self.questions)
 
 
 def read_directory(

@@ -28,6 +28,7 @@ class Measured(dict):
         super().__init__(datasets)
         self._null = null
         self.findings = tuple(findings)
+        self.owed = ()
         history = tuple(
             {"step": step, "loss": 1.2, "learning_rate": 1e-4 * min(1, step / 50) * (1 - 0.9 * step / 800)}
             for step in range(5, 801, 5)

@@ -108,6 +108,56 @@ def test_a_dry_run_says_the_cost_and_stores_nothing(make_run, capsys):
     assert not (run / ".babelscope" / "store").exists()
 
 
+def test_a_shard_measures_its_part_and_the_last_one_writes_the_report(make_run, capsys):
+    run = with_text(make_run(steps=STEPS))
+    assert main(["analyze", str(run), *ANALYZE, "--shard", "1/2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["shard"] == "1/2"
+    assert document["done"] == [f"checkpoint-{step}" for step in STEPS[::2]]
+    assert document["owed"] == [*(f"checkpoint-{step}" for step in STEPS[1::2]), "the random model"]
+    assert not (run / "analysis").exists()
+    assert main(["analyze", str(run), *ANALYZE, "--shard", "1/2"]) == 0
+    assert "owed by other shards: checkpoint-1, checkpoint-4" in capsys.readouterr().out
+    assert main(["analyze", str(run), *ANALYZE, "--shard", "2/2"]) == 0
+    assert (run / "analysis" / "report.html").exists()
+
+
+def test_ranks_of_a_launcher_are_shards_and_a_given_shard_goes_before_them(make_run, capsys, monkeypatch):
+    run = with_text(make_run(steps=(0, 10)))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["analyze", str(run), *ANALYZE, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["shard"], document["done"]) == ("2/2", ["checkpoint-10"])
+    assert main(["analyze", str(run), *ANALYZE, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["checkpoints"] == 0
+    assert main(["analyze", str(run), *ANALYZE, "--shard", "1/1", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["checkpoints"] == 1
+
+
+def test_a_shard_says_which_of_its_checkpoints_it_could_not_measure(make_run, capsys):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    run = with_text(make_run(steps=(0, 1, 2)))
+    file = run / "checkpoint-2" / "model.safetensors"
+    weights = load_file(file)
+    weights["transformer.ln_f.weight"][3] = torch.nan
+    save_file(weights, file, metadata={"format": "pt"})
+    assert main(["analyze", str(run), *ANALYZE, "--shard", "1/2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["done"], document["not_measured"][0]["step"]) == (["checkpoint-0"], 2)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [(["--shard", "3/2"], "no shard 3/2"), (["--dtype", "int8"], "dtype 'int8'")]
+)
+def test_a_bad_shard_or_dtype_is_refused(refused, make_run, option, words):
+    run = with_text(make_run(steps=(0, 10)))
+    assert words in refused("analyze", run, *ANALYZE, *option)
+    assert not (run / ".babelscope").exists()
+
+
 def test_a_missing_directory_is_refused(refused, tmp_path):
     assert "nowhere is not a directory" in refused("analyze", tmp_path / "nowhere")
 
