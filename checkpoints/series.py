@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -89,7 +89,7 @@ class Series:
         Raises
         ------
         InputError
-            If there is no usable checkpoint, or if architectures or tokenizers differ.
+            If there is no usable checkpoint, or if architectures differ.
         """
         directory = Path(directory)
         if not directory.is_dir():
@@ -133,6 +133,22 @@ class Series:
             if checkpoint.step == step:
                 return checkpoint
         raise InputError(f"{self.directory} has no usable checkpoint at step {step}; there are {self.steps}")
+
+    def without(self, steps: Collection[int], findings: tuple[Finding, ...]) -> Self:
+        """The series with these steps left out, and with these findings.
+
+        Raises
+        ------
+        InputError
+            If no checkpoint would be left.
+        """
+        kept = tuple(checkpoint for checkpoint in self if checkpoint.step not in steps)
+        if not kept:
+            raise InputError(
+                f"{self.directory} has no checkpoint without a finding: "
+                + "; ".join(f.detail for f in findings)
+            )
+        return replace(self, checkpoints=kept, findings=findings)
 
     @property
     def state(self) -> Path:
@@ -199,7 +215,6 @@ def _same_model(checkpoints: list[Checkpoint]) -> None:
     first = checkpoints[0]
     shapes = {part.name: part.shape for part in tensors(first.path)}
     kind = read_json(first.path / "config.json").get("model_type")
-    tokenizer = _tokenizer_hash(first.path)
     for other in checkpoints[1:]:
         other_kind = read_json(other.path / "config.json").get("model_type")
         if other_kind != kind or {part.name: part.shape for part in tensors(other.path)} != shapes:
@@ -207,9 +222,6 @@ def _same_model(checkpoints: list[Checkpoint]) -> None:
                 f"{first.path.name} ({kind}) and {other.path.name} ({other_kind}) are different "
                 "architectures; a series is one model over time"
             )
-        other_tokenizer = _tokenizer_hash(other.path)
-        if tokenizer and other_tokenizer and other_tokenizer != tokenizer:
-            raise InputError(f"{first.path.name} and {other.path.name} have different tokenizers")
 
 
 def _tokenizer_hash(path: Path) -> str | None:

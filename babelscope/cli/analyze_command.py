@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from babelscope.cli.output import Device, DryRun, Json, Pivot, Questions, Target, Text, Tokens, emit, say
+from babelscope.cli.output import (
+    Device,
+    DryRun,
+    Json,
+    KeepFlagged,
+    Pivot,
+    Questions,
+    Target,
+    Text,
+    Tokens,
+    emit,
+    say,
+)
 from babelscope.cli.reading import read_directory, write_analysis
 
 
@@ -26,13 +38,14 @@ def command(
         Path | None, typer.Option(help="Where report.html and analysis.json go; default: DIR/analysis.")
     ] = None,
     device: Device = None,
+    keep_flagged: KeepFlagged = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
     """Which language a series works in, which neurons are whose, which stage it is in, and which mix follows.
 
     Every result is kept beside the checkpoints: after a kill, or with one more checkpoint, the same command
-    computes only what is missing.
+    computes only what is missing. The audit of `inspect` comes first: what it flags is left out and said.
     """
     reading = read_directory(
         directory,
@@ -42,6 +55,7 @@ def command(
         questions=questions,
         available=available,
         tokens=tokens,
+        keep_flagged=keep_flagged,
     )
     if dry_run:
         cost = reading.plan(device=device)

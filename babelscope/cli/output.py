@@ -20,6 +20,9 @@ Device = Annotated[
     str | None,
     typer.Option(help="Where models run, as torch names it; default: the first GPU, else the CPU."),
 ]
+KeepFlagged = Annotated[
+    bool, typer.Option("--keep-flagged", help="Measure also the checkpoints that the audit would leave out.")
+]
 Pivot = Annotated[str | None, typer.Option(help="The language known first; default: what the run recorded.")]
 Target = Annotated[
     str | None, typer.Option(help="The language being learnt; default: what the run recorded.")

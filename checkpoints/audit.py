@@ -1,0 +1,207 @@
+"""What is wrong with a series: each finding can fake a phase transition, so flagged checkpoints are left out.
+
+    duplicate           the same weights as an earlier step's
+    foreign tensors     some tensors are those of another step, byte for byte (a shard from elsewhere)
+    non-finite weights  NaN or infinity
+    swapped             two folders have changed places, as the path of the weights shows
+    norm                the norm of all weights leaps and comes back
+    outlier             off the path between its neighbours: another run's weights, rescaled ones
+    tokenizer           not the tokenizer of most checkpoints
+    foreign history     its trainer_state.json is another step's
+    unreadable          no whole weights (`Series.open` finds most of these)
+    missing steps       a gap in a regular spacing; nothing to leave out
+
+Swapped, norm and outlier are judged in `trajectory`, on checkpoints whose weights have nothing else wrong.
+Everything comes from one pass over the weights (`contents`), which is remembered; nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from babelscope.checkpoints.contents import Contents, ContentsCache
+from babelscope.checkpoints.foreign import foreign_tensors
+from babelscope.checkpoints.series import TOKENIZER_FILES, Checkpoint, Finding, Series
+from babelscope.checkpoints.spacing import gaps
+from babelscope.checkpoints.trajectory import norm_jumps, outliers, swaps
+from babelscope.checkpoints.weights import BrokenWeightsError
+from babelscope.core.progress import progress
+
+LEFT_OUT = {
+    *("duplicate", "foreign tensors", "non-finite weights", "swapped", "norm", "outlier"),
+    *("tokenizer", "foreign history", "unreadable"),
+}
+
+
+def audit(series: Series) -> tuple[Finding, ...]:
+    """Everything that is wrong with a series, by step; what `Series.open` found included.
+
+    Reads the weights of checkpoints that it does not know yet, and those only.
+    """
+    return judge(series, *survey(series))
+
+
+def flagged(findings: Iterable[Finding]) -> set[int]:
+    """Steps that should not be concluded from."""
+    return {f.step for f in findings if f.kind in LEFT_OUT and f.step is not None}
+
+
+def unread(series: Series) -> list[Checkpoint]:
+    """Checkpoints whose weights an audit would read."""
+    cache = ContentsCache(series.state)
+    return [checkpoint for checkpoint in series if not _known(cache, checkpoint)]
+
+
+def survey(series: Series) -> tuple[dict[int, Contents], list[Finding]]:
+    """The contents of every checkpoint by step, and which ones could not be read."""
+    cache = ContentsCache(series.state)
+    found, findings = {}, []
+    with progress() as display:
+        task = display.add_task("reading weights, MB", total=sum(c.n_bytes for c in unread(series)) / 1e6)
+
+        def advance(n_bytes: int) -> None:
+            display.advance(task, n_bytes / 1e6)
+
+        for checkpoint in series:
+            try:
+                found[checkpoint.step] = cache.of(checkpoint.path, advance=advance)
+            except (BrokenWeightsError, FileNotFoundError) as error:  # changed since the series was opened
+                detail = f"{checkpoint.path.name}: {error}"
+                findings.append(Finding(checkpoint.step, "unreadable", detail))
+    return found, findings
+
+
+def judge(
+    series: Series, contents: dict[int, Contents], unreadable: Iterable[Finding]
+) -> tuple[Finding, ...]:
+    """The findings of an audit, from what `survey` returns."""
+    names = {checkpoint.step: checkpoint.path.name for checkpoint in series}
+    findings = [*series.findings, *unreadable]
+    findings += _duplicates(contents, names, _idle_steps(series))
+    findings += _non_finite(contents, names)
+    distinct = _distinct(contents)
+    findings += foreign_tensors(distinct, names)
+    broken = {f.step for f in findings if f.kind in ("foreign tensors", "non-finite weights")}
+    findings += _off_the_path({s: one for s, one in distinct.items() if s not in broken}, names)
+    findings += _other_tokenizers(series)
+    findings += _foreign_histories(series)
+    steps = {*series.steps, *(f.step for f in findings if f.kind == "unreadable" and f.step is not None)}
+    findings += [Finding(step, "missing steps", detail) for step, detail in gaps(sorted(steps))]
+    return tuple(sorted(findings, key=lambda f: (f.step is None, f.step)))
+
+
+def _distinct(contents: dict[int, Contents]) -> dict[int, Contents]:
+    """The first of identical checkpoints."""
+    first = {one.fingerprint: step for step, one in reversed(contents.items())}
+    return {step: one for step, one in contents.items() if first[one.fingerprint] == step}
+
+
+def _duplicates(
+    contents: Mapping[int, Contents], names: Mapping[int, str], idle: set[int]
+) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    previous = None
+    for step, one in contents.items():
+        original = first.setdefault(one.fingerprint, step)
+        unmoved = previous is not None and one.fingerprint == contents[previous].fingerprint
+        if original != step and not (unmoved and idle.issuperset(range(previous + 1, step + 1))):
+            yield Finding(step, "duplicate", f"{names[step]} has the very weights of step {original}")
+        previous = step
+
+
+def _idle_steps(series: Series) -> set[int]:
+    """Steps logged with a learning rate of 0: a warm-up often begins with one, and changes nothing."""
+    return {entry["step"] for entry in series.history if entry.get("learning_rate") == 0}
+
+
+def _non_finite(contents: Mapping[int, Contents], names: Mapping[int, str]) -> Iterator[Finding]:
+    for step, one in contents.items():
+        broken = [tensor for tensor in one.tensors.values() if tensor.non_finite]
+        if broken:
+            counts = [f"{t.name} ({t.non_finite} of {t.size} entries)" for t in broken[:5]]
+            more = f" and {len(broken) - 5} more tensors" if len(broken) > 5 else ""
+            detail = f"{names[step]}: not finite in {', '.join(counts)}{more}"
+            yield Finding(step, "non-finite weights", detail)
+
+
+def _off_the_path(contents: Mapping[int, Contents], names: Mapping[int, str]) -> Iterator[Finding]:
+    """Swaps first: exchanged back, they disturb no other judgement."""
+    steps = list(contents)
+    samples = list(_moving(list(contents.values())))
+    if not samples:
+        return
+    order = swaps(samples)
+    for place, holder in enumerate(order):
+        if place != holder:
+            detail = f"{names[steps[holder]]} has weights that fit at step {steps[place]}"
+            yield Finding(steps[holder], "swapped", detail)
+    samples = [sample[order] for sample in samples]
+    norms = np.array([contents[steps[holder]].norm for holder in order])
+    leaps = norm_jumps(norms)
+    for k in leaps:
+        step, beside = steps[order[k]], [steps[order[j]] for j in (k - 1, k + 1) if j < len(order)]
+        detail = f"{names[step]} has norm {norms[k]:.4g}; " + ", ".join(
+            f"step {other} has {contents[other].norm:.4g}" for other in beside
+        )
+        yield Finding(step, "norm", detail)
+    rest = [k for k in range(len(order)) if k not in leaps]
+    for position in outliers([sample[rest] for sample in samples]):
+        step = steps[order[rest[position]]]
+        yield Finding(step, "outlier", f"{names[step]} is off the path between the checkpoints beside it")
+
+
+def _moving(checkpoints: list[Contents]) -> Iterator[np.ndarray]:
+    """Samples (checkpoint, entry) of every tensor that all have and that training moves."""
+    for name in checkpoints[0].samples if checkpoints else ():
+        rows = [one.samples.get(name) for one in checkpoints]
+        if all(row is not None and len(row) == len(rows[0]) for row in rows):
+            sample = np.stack(rows)
+            if (sample != sample[0]).any():
+                yield sample
+
+
+def _other_tokenizers(series: Series) -> Iterator[Finding]:
+    """File by file, since some checkpoints are saved with more of them than others."""
+    for file in TOKENIZER_FILES:
+        kinds = {c: _hash(c.path / file) for c in series if (c.path / file).is_file()}
+        usual = Counter(kinds.values()).most_common(1)  # of equally common ones the earliest
+        for checkpoint, kind in kinds.items():
+            if kind != usual[0][0]:
+                detail = f"{checkpoint.path.name}/{file} differs from that of {usual[0][1]} checkpoints"
+                yield Finding(checkpoint.step, "tokenizer", detail)
+
+
+def _hash(file: Path) -> str:
+    return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+
+
+def _foreign_histories(series: Series) -> Iterator[Finding]:
+    steps = {c: step for c in series if (step := _trained_steps(c.path / "trainer_state.json")) is not None}
+    wrong = {c: step for c, step in steps.items() if step != c.step}
+    if len(wrong) > 1 and len(wrong) == len(steps):  # the folders count something else
+        yield Finding(None, "foreign history", "no trainer_state.json agrees with its folder's step")
+        return
+    for checkpoint, step in wrong.items():
+        detail = f"{checkpoint.path.name}/trainer_state.json is of step {step}"
+        yield Finding(checkpoint.step, "foreign history", detail)
+
+
+def _trained_steps(file: Path) -> int | None:
+    """`global_step` of a trainer's state; the log around it can be long, and is not parsed."""
+    if not file.is_file():
+        return None
+    found = re.search(r'"global_step":\s*(\d+)', file.read_text(errors="replace"))
+    return int(found[1]) if found else None
+
+
+def _known(cache: ContentsCache, checkpoint: Checkpoint) -> bool:
+    try:
+        return cache.knows(checkpoint.path)
+    except (BrokenWeightsError, FileNotFoundError):  # `survey` says so
+        return True
