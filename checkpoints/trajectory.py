@@ -18,9 +18,15 @@ outlier    leg_k > 3/4 · d²(k−1, k+1) and > 2 · the legs of its neighbours,
            Tensors of which fewer than 64 entries are seen have no say: their angles are too uncertain.
 swap       exchanging two checkpoints shortens Σ d² over the links of *each* place by a fifth or more. On a
            path with noise of its own around it no exchange can: what the noise wins at one place it loses
-           at the other. Repeated, best exchange first, until there is none.
+           at the other. Repeated, the one that saves most first, until there is none.
 norm       log ‖x_k‖ is outside the range of its neighbours' by more than log 1.1 and by more than twice the
-           links beyond them; the last one is compared with the one before it, by three times.
+           links beyond them. The last one must be above the one before, by three times the two links before:
+           a fall at the end is what a decay does to noise.
+
+All this holds in many dimensions, where independent directions are at right angles. If noise has few, angles
+scatter: with u_k = leg_k / (d(k−1, k) · d(k, k+1)) and s = 1.48 · median |u_k − u_{k+1}| / √2 of the path
+without k, or of the path put in order, an outlier's u_k must be 5 s above the median and some swap must
+shorten the links of both places by 5 s.
 
 The first checkpoint, and several wrong ones in a row, cannot be judged like this.
 """
@@ -41,6 +47,7 @@ ENTRIES = 64  # a tensor must show, to have a say
 UNRELATED, RELATED = 0.2, 0.6  # correlations at the end
 GAIN = 0.2  # swap
 NORM = np.log(1.1)
+SCATTER = 5.0  # robust standard deviations of the angles along the path
 
 Sample = Float[np.ndarray, "checkpoint entry"]
 
@@ -61,28 +68,35 @@ def swaps(samples: Sequence[Sample]) -> list[int]:
     n = len(samples[0])
     order = list(range(n))
     distances = _distances(samples)
+    largest = 0.0
     while n >= 4:
-        gain = _gains(distances)
-        p, q = np.unravel_index(np.argmax(gain), gain.shape)
-        if gain[p, q] < GAIN:  # each exchange shortens the whole path, so this ends
+        gain, saved = _exchanges(distances)
+        saved = np.where(gain > GAIN, saved, 0)
+        p, q = np.unravel_index(np.argmax(saved), saved.shape)
+        if not saved[p, q]:  # each exchange shortens the whole path, so this ends
             break
+        largest = max(largest, gain[p, q])
         order[p], order[q] = order[q], order[p]
         exchanged = np.arange(n)
         exchanged[[p, q]] = q, p
         distances = distances[np.ix_(exchanged, exchanged)]
-    return order
+    return order if largest > SCATTER * _scatter(_angles(distances)) else list(range(n))
 
 
 def outliers(samples: Sequence[Sample]) -> list[int]:
     """Checkpoints that stick out from the way between their neighbours; `samples` as for `swaps`."""
     samples = [sample for sample in samples if sample.shape[1] >= ENTRIES]
-    left, found = list(range(len(samples[0]))) if samples else [], []
+    if not samples:
+        return []
+    left, found = list(range(len(samples[0]))), []
+    distances = _distances(samples)
     while len(left) >= 4:  # the worst one first, then again without it: it would hide the next
         current = [sample[left] for sample in samples]
         legs = np.stack([_relative_legs(sample) for sample in current])  # (tensor, checkpoint)
-        out = (legs > 0).mean(0) >= TENSORS
-        if out.any():
-            worst = int(np.argmax(np.where(out, np.median(legs, axis=0), -np.inf)))
+        of_these = distances[np.ix_(left, left)]
+        out = [k for k in np.flatnonzero((legs > 0).mean(0) >= TENSORS) if _turns_back(of_these, k)]
+        if out:
+            worst = max(out, key=np.median(legs, axis=0).__getitem__)
         elif _unrelated_end(current):
             worst = len(left) - 1
         else:
@@ -102,7 +116,7 @@ def norm_jumps(norms: Float[np.ndarray, " checkpoint"]) -> list[int]:
         if beyond and outside > NORM and outside > 2 * max(beyond):
             found.append(k)
     last = len(x) - 1
-    if last >= 3 and last - 1 not in found and links[-1] > NORM and links[-1] > 3 * max(links[-3:-1]):
+    if last >= 3 and last - 1 not in found and x[-1] - x[-2] > max(NORM, 3 * max(links[-3:-1])):
         found.append(last)
     return found
 
@@ -120,19 +134,41 @@ def _distances(samples: Sequence[Sample]) -> Float[np.ndarray, "checkpoint check
     return total
 
 
-def _gains(distances: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-    """Share of the links that exchanging p < q saves: the lesser of what it saves at p and at q."""
+def _angles(distances: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n-2"]:
+    """u_k of every checkpoint but the first and the last: −1 straight on, 1 straight back."""
+    one, two = distances.diagonal(1), distances.diagonal(2)
+    size = 2 * np.sqrt(one[:-1] * one[1:])
+    return np.divide(one[:-1] + one[1:] - two, size, out=np.zeros_like(size), where=size > 0)
+
+
+def _scatter(angles: Float[np.ndarray, " angle"]) -> float:
+    """Robust standard deviation about whatever slow course the angles have."""
+    return 1.4826 * float(np.median(abs(np.diff(angles)))) / np.sqrt(2) if len(angles) > 1 else 0.0
+
+
+def _turns_back(distances: Float[np.ndarray, "n n"], k: int) -> bool:
+    """Whether the path turns back at k further than it does anywhere without k."""
+    rest = np.delete(np.arange(len(distances)), k)
+    others = _angles(distances[np.ix_(rest, rest)])
+    return bool(_angles(distances)[k - 1] > np.median(others) + SCATTER * _scatter(others))
+
+
+def _exchanges(
+    distances: Float[np.ndarray, "n n"],
+) -> tuple[Float[np.ndarray, "n n"], Float[np.ndarray, "n n"]]:
+    """What exchanging p < q saves: share of the links at p or at q, the lesser one, and Σ d² over all."""
     n = len(distances)
     edge = np.zeros((1, n))
     before = np.vstack([edge, distances[:-1]])  # [p, q]: from p − 1 to q, were q at place p
     after = np.vstack([distances[1:], edge])
-    now, then = before + after, before + after
-    now = np.broadcast_to(now.diagonal()[:, None], (n, n)).copy()
+    then = before + after
+    now = np.repeat(then.diagonal()[:, None], n, axis=1)
     for p in range(n - 1):  # neighbours keep the link between them
         now[p, p + 1], then[p, p + 1] = before[p, p], before[p, p + 1]
         now[p + 1, p], then[p + 1, p] = after[p + 1, p + 1], after[p + 1, p]
-    saved = 1 - np.divide(then, now, out=np.ones_like(now), where=now > 0)
-    return np.triu(np.minimum(saved, saved.T), 1)
+    saved = now - then
+    share = np.divide(saved, now, out=np.zeros_like(now), where=now > 0)
+    return np.triu(np.minimum(share, share.T), 1), np.triu(saved + saved.T, 1)
 
 
 def _relative_legs(sample: Sample) -> Float[np.ndarray, " checkpoint"]:
