@@ -3,7 +3,7 @@
     duplicate           the same weights as an earlier step's
     foreign tensors     some tensors are those of another step, byte for byte (a shard from elsewhere)
     non-finite weights  NaN or infinity
-    swapped             two folders have changed places, as the path of the weights shows
+    misplaced           folders have changed places, as the path of the weights shows
     norm                the norm of all weights leaps and comes back
     outlier             off the path between its neighbours: another run's weights, rescaled ones
     tokenizer           not the tokenizer of most checkpoints
@@ -11,7 +11,7 @@
     unreadable          no whole weights (`Series.open` finds most of these)
     missing steps       a gap in a regular spacing; nothing to leave out
 
-Swapped, norm and outlier are judged in `trajectory`, on checkpoints whose weights have nothing else wrong.
+Misplaced, norm and outlier are judged in `trajectory`, on checkpoints whose weights have nothing else wrong.
 Everything comes from one pass over the weights (`contents`), which is remembered; nothing here needs torch.
 """
 
@@ -29,12 +29,12 @@ from babelscope.checkpoints.contents import Contents, ContentsCache
 from babelscope.checkpoints.foreign import foreign_tensors
 from babelscope.checkpoints.series import TOKENIZER_FILES, Checkpoint, Finding, Series
 from babelscope.checkpoints.spacing import gaps
-from babelscope.checkpoints.trajectory import norm_jumps, outliers, swaps
+from babelscope.checkpoints.trajectory import norm_jumps, outliers, true_order
 from babelscope.checkpoints.weights import BrokenWeightsError
 from babelscope.core.progress import progress
 
 LEFT_OUT = {
-    *("duplicate", "foreign tensors", "non-finite weights", "swapped", "norm", "outlier"),
+    *("duplicate", "foreign tensors", "non-finite weights", "misplaced", "norm", "outlier"),
     *("tokenizer", "foreign history", "unreadable"),
 }
 
@@ -131,16 +131,18 @@ def _non_finite(contents: Mapping[int, Contents], names: Mapping[int, str]) -> I
 
 
 def _off_the_path(contents: Mapping[int, Contents], names: Mapping[int, str]) -> Iterator[Finding]:
-    """Swaps first: exchanged back, they disturb no other judgement."""
+    """The order first: put right, it disturbs no other judgement."""
     steps = list(contents)
     samples = list(_moving(list(contents.values())))
     if not samples:
         return
-    order = swaps(samples)
-    for place, holder in enumerate(order):
-        if place != holder:
-            detail = f"{names[steps[holder]]} has weights that fit at step {steps[place]}"
-            yield Finding(steps[holder], "swapped", detail)
+    order = true_order(samples)
+    displaced = [place for place, holder in enumerate(order) if place != holder]
+    many = len(displaced) > len(order) / 3  # then the places are no more than a guess
+    for place in displaced:
+        fits = "are out of order, as those of many here" if many else f"fit at step {steps[place]}"
+        step = steps[order[place]]
+        yield Finding(step, "misplaced", f"{names[step]} has weights that {fits}")
     samples = [sample[order] for sample in samples]
     norms = np.array([contents[steps[holder]].norm for holder in order])
     leaps = norm_jumps(norms)
@@ -184,7 +186,7 @@ def _hash(file: Path) -> str:
 def _foreign_histories(series: Series) -> Iterator[Finding]:
     steps = {c: step for c in series if (step := _trained_steps(c.path / "trainer_state.json")) is not None}
     wrong = {c: step for c, step in steps.items() if step != c.step}
-    if len(wrong) > 1 and len(wrong) == len(steps):  # the folders count something else
+    if len(wrong) > 1 and not set(steps.values()) & set(series.steps):  # the folders count something else
         yield Finding(None, "foreign history", "no trainer_state.json agrees with its folder's step")
         return
     for checkpoint, step in wrong.items():

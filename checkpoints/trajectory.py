@@ -16,17 +16,20 @@ outlier    leg_k > 3/4 · d²(k−1, k+1) and > 2 · the legs of its neighbours,
            then the one before has such a leg too.) The last checkpoint has no next one: it is an outlier
            if its correlation with the one before is < 0.2 and that one's with its own predecessor > 0.6.
            Tensors of which fewer than 64 entries are seen have no say: their angles are too uncertain.
-swap       exchanging two checkpoints shortens Σ d² over the links of *each* place by a fifth or more. On a
+order      exchanging two checkpoints shortens Σ d² over the links of *each* place by a fifth or more. On a
            path with noise of its own around it no exchange can: what the noise wins at one place it loses
-           at the other. Repeated, the one that saves most first, until there is none.
+           at the other. Repeated, the one that saves most first, until there is none. Where all names are
+           shuffled no exchange may do, so the order of distances from one end of the path is tried too; it
+           must save as much of all links, also without the two checkpoints at either end of it, to
+           which outliers go.
 norm       log ‖x_k‖ is outside the range of its neighbours' by more than log 1.1 and by more than twice the
            links beyond them. The last one must be above the one before, by three times the two links before:
            a fall at the end is what a decay does to noise.
 
 All this holds in many dimensions, where independent directions are at right angles. If noise has few, angles
 scatter: with u_k = leg_k / (d(k−1, k) · d(k, k+1)) and s = 1.48 · median |u_k − u_{k+1}| / √2 of the path
-without k, or of the path put in order, an outlier's u_k must be 5 s above the median and some swap must
-shorten the links of both places by 5 s.
+without k, or of the path put in order, an outlier's u_k must be 5 s above the median and another order must
+save a share of 5 s.
 
 The first checkpoint, and several wrong ones in a row, cannot be judged like this.
 """
@@ -38,22 +41,20 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-LEG, NEIGHBOURS, TENSORS = (
-    0.75,
-    2.0,
-    0.25,
-)  # outlier: of d²(k−1, k+1), of the neighbours' legs, of all tensors
-ENTRIES = 64  # a tensor must show, to have a say
-UNRELATED, RELATED = 0.2, 0.6  # correlations at the end
-GAIN = 0.2  # swap
+LEG = 0.75  # of d²(k−1, k+1)
+NEIGHBOURS = 2.0  # times their legs
+TENSORS = 0.25  # share that must agree
+ENTRIES = 64  # of a tensor, to have a say
+UNRELATED, RELATED = 0.2, 0.6  # correlations of the last link and of the one before
+GAIN = 0.2  # share of the links that another order must save
 NORM = np.log(1.1)
 SCATTER = 5.0  # robust standard deviations of the angles along the path
 
 Sample = Float[np.ndarray, "checkpoint entry"]
 
 
-def swaps(samples: Sequence[Sample]) -> list[int]:
-    """Where each checkpoint belongs.
+def true_order(samples: Sequence[Sample]) -> list[int]:
+    """The order in which the checkpoints lie along the path.
 
     Parameters
     ----------
@@ -66,25 +67,22 @@ def swaps(samples: Sequence[Sample]) -> list[int]:
         At each place the checkpoint that fits there; `[0, 1, 2, …]` if none is misplaced.
     """
     n = len(samples[0])
-    order = list(range(n))
+    if n < 4:
+        return list(range(n))
     distances = _distances(samples)
-    largest = 0.0
-    while n >= 4:
-        gain, saved = _exchanges(distances)
-        saved = np.where(gain > GAIN, saved, 0)
-        p, q = np.unravel_index(np.argmax(saved), saved.shape)
-        if not saved[p, q]:  # each exchange shortens the whole path, so this ends
-            break
-        largest = max(largest, gain[p, q])
-        order[p], order[q] = order[q], order[p]
-        exchanged = np.arange(n)
-        exchanged[[p, q]] = q, p
-        distances = distances[np.ix_(exchanged, exchanged)]
-    return order if largest > SCATTER * _scatter(_angles(distances)) else list(range(n))
+    order, gain = _exchanged(distances)
+    along = _from_one_end(distances)
+    inner = set(along[2:-2])
+    among = [k for k in order if k in inner]
+    shuffled = min(_shorter(distances, order, along), _shorter(distances, among, along[2:-2]))
+    if shuffled > GAIN:
+        order, gain = along, shuffled
+    in_order = distances[np.ix_(order, order)]
+    return order if gain > SCATTER * _scatter(_angles(in_order)) else list(range(n))
 
 
 def outliers(samples: Sequence[Sample]) -> list[int]:
-    """Checkpoints that stick out from the way between their neighbours; `samples` as for `swaps`."""
+    """Checkpoints that stick out from the way between their neighbours; `samples` as for `true_order`."""
     samples = [sample for sample in samples if sample.shape[1] >= ENTRIES]
     if not samples:
         return []
@@ -134,6 +132,32 @@ def _distances(samples: Sequence[Sample]) -> Float[np.ndarray, "checkpoint check
     return total
 
 
+def _exchanged(distances: Float[np.ndarray, "n n"]) -> tuple[list[int], float]:
+    """The order after all exchanges that save enough, and the largest share that one of them saves."""
+    order, largest = np.arange(len(distances)), 0.0
+    while True:
+        gain, saved = _exchanges(distances[np.ix_(order, order)])
+        saved = np.where(gain > GAIN, saved, 0)
+        p, q = np.unravel_index(np.argmax(saved), saved.shape)
+        if not saved[p, q]:  # each exchange shortens the whole path, so this ends
+            return order.tolist(), largest
+        order[[p, q]] = order[[q, p]]
+        largest = max(largest, float(gain[p, q]))
+
+
+def _from_one_end(distances: Float[np.ndarray, "n n"]) -> list[int]:
+    """By distance from an end of the longest way there is; of its two ends the one nearer the given start."""
+    ends = np.unravel_index(np.argmax(distances), distances.shape)
+    order = np.argsort(distances[min(ends)], kind="stable")
+    return order.tolist()
+
+
+def _shorter(distances: Float[np.ndarray, "n n"], order: list[int], other: list[int]) -> float:
+    """Share of Σ d² along `order` that the other order of the same checkpoints saves."""
+    now, then = (distances[path[:-1], path[1:]].sum() for path in (order, other))
+    return float(1 - then / now) if now else 0.0
+
+
 def _angles(distances: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n-2"]:
     """u_k of every checkpoint but the first and the last: −1 straight on, 1 straight back."""
     one, two = distances.diagonal(1), distances.diagonal(2)
@@ -147,7 +171,7 @@ def _scatter(angles: Float[np.ndarray, " angle"]) -> float:
 
 
 def _turns_back(distances: Float[np.ndarray, "n n"], k: int) -> bool:
-    """Whether the path turns back at k further than it does anywhere without k."""
+    """Whether the path turns back at k further than the scatter of its angles explains."""
     rest = np.delete(np.arange(len(distances)), k)
     others = _angles(distances[np.ix_(rest, rest)])
     return bool(_angles(distances)[k - 1] > np.median(others) + SCATTER * _scatter(others))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from babelscope.checkpoints.trajectory import norm_jumps, outliers, swaps
+from babelscope.checkpoints.trajectory import norm_jumps, outliers, true_order
 from tests.walks import REGIMES, SPACINGS, walk
 
 SIZES = (256,) * 6 + (96,) * 4 + (32,) * 6  # sampled entries of matrices, of norms and of biases
@@ -30,7 +30,7 @@ def test_a_clean_path_of_30_checkpoints_gives_no_finding(spacing, regime, decay,
     for seed in range(5):
         samples = path(seed, spacing, regime, decay=decay, rank=rank)
         assert 29 <= len(samples[0]) <= 33
-        assert swaps(samples) == list(range(len(samples[0])))
+        assert true_order(samples) == list(range(len(samples[0])))
         assert outliers(samples) == []
         assert norm_jumps(norms(samples)) == []
 
@@ -45,7 +45,7 @@ def test_two_exchanged_checkpoints_are_put_back(spacing, regime, i, j):
     order[i], order[j] = order[j], order[i]
     if spacing != "even" and i == 0:
         pytest.skip("the first steps of a log-spaced run are one point")
-    assert swaps([sample[order] for sample in samples]) == order
+    assert true_order([sample[order] for sample in samples]) == order
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -54,7 +54,7 @@ def test_two_pairs_of_exchanged_checkpoints_are_put_back(spacing):
     order = list(range(len(samples[0])))
     for i, j in ((12, 20), (15, 25)):
         order[i], order[j] = order[j], order[i]
-    assert swaps([sample[order] for sample in samples]) == order
+    assert true_order([sample[order] for sample in samples]) == order
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -65,7 +65,7 @@ def test_a_checkpoint_of_another_seed_is_the_only_outlier(spacing, regime, k):
     other = path(4, spacing, regime)
     for sample, foreign in zip(samples, other, strict=True):
         sample[k] = foreign[k]
-    assert swaps(samples) == list(range(len(samples[0])))
+    assert true_order(samples) == list(range(len(samples[0])))
     assert outliers(samples) == [k % len(samples[0])]
 
 
@@ -89,7 +89,7 @@ def test_a_quarter_of_the_tensors_from_elsewhere_is_enough():
 def test_independent_checkpoints_have_no_order_to_be_out_of():
     rng = np.random.default_rng(0)
     samples = [rng.normal(size=(12, size)) for size in SIZES]
-    assert swaps(samples) == list(range(12))
+    assert true_order(samples) == list(range(12))
     assert outliers(samples) == []
 
 
@@ -97,4 +97,4 @@ def test_independent_checkpoints_have_no_order_to_be_out_of():
 def test_three_checkpoints_are_too_few_to_judge(n):
     rng = np.random.default_rng(0)
     samples = [rng.normal(size=(n, 100)) * np.array([1, 50, 1])[:n, None]]
-    assert (swaps(samples), outliers(samples), norm_jumps(norms(samples))) == (list(range(n)), [], [])
+    assert (true_order(samples), outliers(samples), norm_jumps(norms(samples))) == (list(range(n)), [], [])
