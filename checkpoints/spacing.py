@@ -13,44 +13,48 @@ import numpy as np
 from jaxtyping import Float
 
 SIDE = 3  # links looked at on either side
-ROUNDING = 0.5  # of a step; geometric steps are rounded ones
-CLEAR = 0.1  # of d: where rounding is more than this, a ratio says nothing
+EQUAL = 0.05  # of d: steps of a geometric spacing are rounded
+ROUNDING = 0.25  # of d: where half a step is more, a link of 2d may be one of d
 
 
 def gaps(steps: Sequence[int]) -> list[tuple[int, str]]:
     """The first missing step of each gap, and the gap in words; `steps` are sorted and different."""
-    found = {}
-    for kind, first in (("geometric", int(bool(steps) and steps[0] == 0)), ("arithmetic", 0)):
-        used = np.array(steps[first:], dtype=float)
-        scale = np.log(used) if kind == "geometric" else used
-        error = ROUNDING / used if kind == "geometric" else np.zeros(len(used))
-        for k, parts in _gaps(np.diff(scale), error[1:] + error[:-1]):
-            inside = np.linspace(scale[k], scale[k + 1], parts + 1)[1:-1]
-            missing = [round(s) for s in (np.exp(inside) if kind == "geometric" else inside)]
-            about = "about " if kind == "geometric" else ""
-            shown = ", ".join(map(str, missing[:5])) + (f" … ({len(missing)} steps)" if parts > 6 else "")
-            detail = f"{about}{shown} missing between {used[k]:.0f} and {used[k + 1]:.0f}"
-            found[used[k]] = (missing[0], f"{detail}: the steps around are regular")
+    found: dict[int, tuple[int, str]] = {}
+    positive = np.array([step for step in steps if step > 0], dtype=float)
+    for before, after, parts in _gaps(np.log(positive), 0.5 / positive):
+        missing = np.geomspace(positive[before], positive[after], parts + 1)[1:-1]
+        found[int(positive[before])] = _in_words(positive[before], positive[after], missing, "about ")
+    used = np.array(steps, dtype=float)
+    for before, after, parts in _gaps(used, np.full(len(used), 0.25)):
+        missing = np.linspace(used[before], used[after], parts + 1)[1:-1]
+        found[int(used[before])] = _in_words(used[before], used[after], missing, "")
     return [found[before] for before in sorted(found)]
 
 
-def _gaps(links: Float[np.ndarray, " link"], error: Float[np.ndarray, " link"]) -> list[tuple[int, int]]:
-    """Links that should be several, and how many."""
+def _gaps(
+    places: Float[np.ndarray, " step"], error: Float[np.ndarray, " step"]
+) -> list[tuple[int, int, int]]:
+    """Neighbours whose link should be several, and how many."""
+    links, error = np.diff(places), error[1:] + error[:-1]
     found = []
     for k in range(len(links)):
-        sides = [np.arange(max(k - SIDE, 0), k), np.arange(k + 1, min(k + 1 + SIDE, len(links)))]
+        sides = links[max(k - SIDE, 0) : k], links[k + 1 : k + 1 + SIDE]
         if not all(map(len, sides)):
             continue
-        around = np.concatenate(sides)
-        usual = links[around].min()
-        rounding = max(error[k], error[around].max())
-        if rounding > CLEAR * usual:
-            continue
-        single = [sum(abs(links[side] - usual) <= 2 * rounding) for side in sides]
-        looked_at = np.append(links[around], links[k]) / usual
-        parts = np.round(looked_at)
-        multiples = abs(looked_at - parts) * usual <= (1 + parts) * rounding
+        unit = np.concatenate(sides).min()
+        single = [int((abs(side / unit - 1) <= EQUAL).sum()) for side in sides]
+        lengths = np.append(np.concatenate(sides), links[k]) / unit
+        multiples = abs(lengths / np.round(lengths).clip(1) - 1) <= EQUAL
         enough = all(n >= min(2, len(side)) for n, side in zip(single, sides, strict=True))
-        if enough and sum(single) >= 3 and multiples.all() and parts[-1] > 1:
-            found.append((k, int(parts[-1])))
+        parts = round(lengths[-1])
+        if parts > 1 and enough and sum(single) >= 3 and multiples.all() and error[k] <= ROUNDING * unit:
+            found.append((k, k + 1, parts))
     return found
+
+
+def _in_words(
+    before: float, after: float, missing: Float[np.ndarray, " step"], about: str
+) -> tuple[int, str]:
+    steps = [round(step) for step in missing]
+    shown = ", ".join(map(str, steps[:5])) + (f" … {steps[-1]}" if len(steps) > 5 else "")
+    return steps[0], f"no step {about}{shown} between {before:.0f} and {after:.0f} of a regular spacing"

@@ -9,6 +9,7 @@ Brownian motion and ε_t independent at every checkpoint.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -107,3 +108,14 @@ def write_series(
         shaped = zip(tensors.items(), paths, strict=True)
         write_weights(folder, {name: path[k].reshape(t.shape) for (name, t), path in shaped})
     return root
+
+
+def blank_out(file: Path) -> None:
+    """Zero the weights but keep size, mtime and inode: whoever reads them gets other results."""
+    before = file.stat()
+    data = file.read_bytes()
+    header = 8 + int.from_bytes(data[:8], "little")
+    with file.open("r+b") as handle:
+        handle.seek(header)
+        handle.write(bytes(len(data) - header))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
