@@ -71,7 +71,7 @@ def survey(series: Series) -> tuple[dict[int, Contents], list[Finding]]:
         for checkpoint in series:
             try:
                 found[checkpoint.step] = cache.of(checkpoint.path, advance=advance)
-            except (BrokenWeightsError, FileNotFoundError) as error:  # changed since the series was opened
+            except BrokenWeightsError as error:  # changed since the series was opened
                 detail = f"{checkpoint.path.name}: {error}"
                 findings.append(Finding(checkpoint.step, "unreadable", detail))
     return found, findings
@@ -205,5 +205,5 @@ def _trained_steps(file: Path) -> int | None:
 def _known(cache: ContentsCache, checkpoint: Checkpoint) -> bool:
     try:
         return cache.knows(checkpoint.path)
-    except (BrokenWeightsError, FileNotFoundError):  # `survey` says so
+    except BrokenWeightsError:  # `survey` says so
         return True

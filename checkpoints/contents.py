@@ -12,10 +12,13 @@ checkpoint costs one checkpoint. The hashes give the fingerprint too, and it is 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import groupby
@@ -29,6 +32,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from babelscope.checkpoints.weights import BrokenWeightsError, Tensor, tensors, weight_files
+from babelscope.core.errors import InputError
 from babelscope.core.files import digest, read_json, whole_file, write_json
 
 ENTRIES = 256  # sampled per tensor: a correlation within one tensor is then known to about 0.06
@@ -94,17 +98,18 @@ def read_contents(directory: Path, *, advance: Callable[[int], None] = lambda _:
     Raises
     ------
     BrokenWeightsError
-        If a file is truncated or its header makes no sense.
+        If a file is truncated, its header makes no sense, or it cannot be read.
     """
     found, samples = {}, {}
-    parts = sorted(tensors(directory), key=attrgetter("file", "start"))
-    for file, inside in groupby(parts, key=attrgetter("file")):
-        with open(file, "rb") as handle:
-            for tensor in inside:
-                contents, sample = _read_tensor(handle, tensor, advance)
-                found[tensor.name] = contents
-                if contents.sampled:
-                    samples[tensor.name] = sample
+    with _readable():
+        parts = sorted(tensors(directory), key=attrgetter("file", "start"))
+        for file, inside in groupby(parts, key=attrgetter("file")):
+            with open(file, "rb") as handle:
+                for tensor in inside:
+                    contents, sample = _read_tensor(handle, tensor, advance)
+                    found[tensor.name] = contents
+                    if contents.sampled:
+                        samples[tensor.name] = sample
     return Contents(found, samples)
 
 
@@ -126,10 +131,19 @@ class ContentsCache:
         return self._file(directory).exists()
 
     def of(self, directory: Path, *, advance: Callable[[int], None] = lambda _: None) -> Contents:
-        """The contents of a checkpoint; arguments and errors as for `read_contents`."""
+        """The contents of a checkpoint; arguments as for `read_contents`.
+
+        Raises
+        ------
+        BrokenWeightsError
+            As for `read_contents`.
+        InputError
+            If what is read cannot be kept.
+        """
         file = self._file(directory)
         if file.exists():
             return _load(file)
+        self._require_writable()  # before hours of reading
         contents = read_contents(directory, advance=advance)
         with whole_file(file) as temporary:
             _save(contents, temporary)
@@ -137,13 +151,33 @@ class ContentsCache:
         write_json(self._fingerprints, known | {_key(directory): contents.fingerprint})
         return contents
 
+    def _require_writable(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            raise InputError(f"{self._folder} cannot be made: {error.strerror}") from None
+        if not os.access(self._folder, os.W_OK):
+            raise InputError(f"{self._folder} cannot be written; what is read of the weights is kept there")
+
     def _file(self, directory: Path) -> Path:
         return self._folder / f"{_key(directory)}.safetensors"
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        name = Path(error.filename).name if error.filename else "a file"
+        raise BrokenWeightsError(f"{name} cannot be read: {error.strerror}") from None
+
+
 def _key(directory: Path) -> str:
     """The key under which `Fingerprints` keeps a checkpoint."""
-    stats = [(file.name, file.stat()) for file in weight_files(directory)]
+    with _readable():
+        stats = [(file.name, file.stat()) for file in weight_files(directory)]
     return digest([str(directory), [(n, s.st_size, s.st_mtime_ns, s.st_ino) for n, s in stats]])
 
 

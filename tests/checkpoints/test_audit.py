@@ -265,6 +265,15 @@ def test_a_checkpoint_that_is_replaced_while_its_series_is_open_is_a_finding(mak
     assert (left.steps, left.findings) == ([0, 100, 300, 400], findings)
 
 
+def test_a_state_that_cannot_be_kept_is_refused_before_anything_is_read(make_walk, reads):
+    series = Series.open(make_walk(EVEN[:2]))
+    series.state.write_text("a file where a directory should be")
+    reads.clear()
+    with pytest.raises(InputError, match=r"\.babelscope/contents cannot be made: "):
+        audit(series)
+    assert not weights_read(reads)
+
+
 def test_leaving_out_everything_is_refused_with_the_reasons(make_walk):
     series = Series.open(make_walk(EVEN[:2]))
     for checkpoint in series:
