@@ -105,14 +105,14 @@ def _distinct(contents: dict[int, Contents]) -> dict[int, Contents]:
 def _duplicates(
     contents: Mapping[int, Contents], names: Mapping[int, str], idle: set[int]
 ) -> Iterator[Finding]:
+    last: dict[str, int] = {}  # the latest step with these weights
     first: dict[str, int] = {}
-    previous = None
     for step, one in contents.items():
         original = first.setdefault(one.fingerprint, step)
-        unmoved = previous is not None and one.fingerprint == contents[previous].fingerprint
-        if original != step and not (unmoved and idle.issuperset(range(previous + 1, step + 1))):
+        since = last.get(one.fingerprint, step)
+        if original != step and not idle.issuperset(range(since + 1, step + 1)):
             yield Finding(step, "duplicate", f"{names[step]} has the very weights of step {original}")
-        previous = step
+        last[one.fingerprint] = step
 
 
 def _idle_steps(series: Series) -> set[int]:
@@ -161,11 +161,9 @@ def _off_the_path(contents: Mapping[int, Contents], names: Mapping[int, str]) ->
 def _moving(checkpoints: list[Contents]) -> Iterator[np.ndarray]:
     """Samples (checkpoint, entry) of every tensor that all have and that training moves."""
     for name in checkpoints[0].samples if checkpoints else ():
-        rows = [one.samples.get(name) for one in checkpoints]
-        if all(row is not None and len(row) == len(rows[0]) for row in rows):
-            sample = np.stack(rows)
-            if (sample != sample[0]).any():
-                yield sample
+        rows = [one.samples[name] for one in checkpoints if name in one.samples]
+        if len(rows) == len(checkpoints) and any((row != rows[0]).any() for row in rows):
+            yield np.stack(rows)
 
 
 def _other_tokenizers(series: Series) -> Iterator[Finding]:
