@@ -145,10 +145,11 @@ class ContentsCache:
             return _load(file)
         self._require_writable()  # before hours of reading
         contents = read_contents(directory, advance=advance)
+        # First: once the contents are known, nobody comes back to write it.
+        known = read_json(self._fingerprints) if self._fingerprints.exists() else {}
+        write_json(self._fingerprints, known | {file.stem: contents.fingerprint})
         with whole_file(file) as temporary:
             _save(contents, temporary)
-        known = read_json(self._fingerprints) if self._fingerprints.exists() else {}
-        write_json(self._fingerprints, known | {_key(directory): contents.fingerprint})
         return contents
 
     def _require_writable(self) -> None:

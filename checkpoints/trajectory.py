@@ -27,9 +27,9 @@ norm       log ‖x_k‖ is outside the range of its neighbours' by more than lo
            a fall at the end is what a decay does to noise.
 
 All this holds in many dimensions, where independent directions are at right angles. If noise has few, angles
-scatter: with u_k = leg_k / (d(k−1, k) · d(k, k+1)) and s = 1.48 · median |u_k − u_{k+1}| / √2 of the path
-without k, or of the path put in order, an outlier's u_k must be 5 s above the median and another order must
-save a share of 5 s.
+scatter: with u_k = leg_k / (d(k−1, k) · d(k, k+1)) and s = 1.48 · median |u_k − u_{k+1}| / √2, an outlier's
+u_k must be 5 s above the median of the ten angles nearest to it on the path without it (0.98 always
+will do), and another order must save a share of 5 s of the path put in that order.
 
 The first checkpoint, and several wrong ones in a row, cannot be judged like this.
 """
@@ -49,6 +49,8 @@ UNRELATED, RELATED = 0.2, 0.6  # correlations of the last link and of the one be
 GAIN = 0.2  # share of the links that another order must save
 NORM = np.log(1.1)
 SCATTER = 5.0  # robust standard deviations of the angles along the path
+STRAIGHT_BACK = 0.98  # no scatter explains: d(k−1, k+1) is a fifth of the way to k
+NEARBY = 5  # angles on either side of an outlier that tell its scatter: early steps may be mostly noise
 
 Sample = Float[np.ndarray, "checkpoint entry"]
 
@@ -171,10 +173,11 @@ def _scatter(angles: Float[np.ndarray, " angle"]) -> float:
 
 
 def _turns_back(distances: Float[np.ndarray, "n n"], k: int) -> bool:
-    """Whether the path turns back at k further than the scatter of its angles explains."""
+    """Whether the path turns back at k further than the scatter of its angles nearby explains."""
     rest = np.delete(np.arange(len(distances)), k)
-    others = _angles(distances[np.ix_(rest, rest)])
-    return bool(_angles(distances)[k - 1] > np.median(others) + SCATTER * _scatter(others))
+    others = _angles(distances[np.ix_(rest, rest)])[max(k - 1 - NEARBY, 0) : k - 1 + NEARBY]
+    usual = np.median(others) + SCATTER * _scatter(others)
+    return bool(_angles(distances)[k - 1] > min(usual, STRAIGHT_BACK))
 
 
 def _exchanges(

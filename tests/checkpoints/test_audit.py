@@ -49,8 +49,8 @@ def reads(monkeypatch):
             log.append((self.path, start, start + len(data)))
             return data
 
-        def seek(self, *position):
-            return self.handle.seek(*position)
+        def __getattr__(self, name):
+            return getattr(self.handle, name)
 
         def __enter__(self):
             return self
@@ -114,7 +114,7 @@ def test_planted_faults_are_diagnosed_item_by_item_and_each_weight_is_read_once(
     file = run / "checkpoint-1500/tokenizer.json"
     file.write_text(file.read_text().replace("<|endoftext|>", "<|end|>"))
     exchange(run / "checkpoint-400", run / "checkpoint-2000")
-    shutil.rmtree(run / "checkpoint-2200")
+    shutil.rmtree(run / "checkpoint-1900")
     reads.clear()
 
     series = Series.open(run)
@@ -129,7 +129,7 @@ def test_planted_faults_are_diagnosed_item_by_item_and_each_weight_is_read_once(
         (1500, "tokenizer"),
         (2000, "misplaced"),
         (2000, "foreign history"),
-        (2200, "missing steps"),
+        (1900, "missing steps"),
     }
     assert len(findings) == 10
     said = {(finding.step, finding.kind): finding.detail for finding in findings}

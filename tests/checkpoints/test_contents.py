@@ -22,7 +22,7 @@ TENSORS = {
     "float16": torch.linspace(-3, 5, 200).half(),
     "bfloat16": torch.linspace(-3, 5, 200).bfloat16(),
     "e4m3": EVERY_CODE.view(torch.float8_e4m3fn),
-    "e5m2": EVERY_CODE.view(torch.float8_e5m2),
+    "e5m2": EVERY_CODE.clone().view(torch.float8_e5m2),
     "not finite": torch.tensor([1.0, math.nan, 2.0, math.inf, -math.inf, -2.0]),
     "empty": torch.zeros(0),
     "scalar": torch.tensor(2.0),
@@ -55,7 +55,7 @@ def test_buffers_are_hashed_and_nothing_else(contents):
 
 def test_the_fingerprint_is_the_one_of_the_weights_alone(tmp_path, contents):
     assert contents.fingerprint == fingerprint(tmp_path)
-    make_model("llama").save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
+    make_model("gpt2").save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
     assert read_contents(tmp_path / "sharded").fingerprint == fingerprint(tmp_path / "sharded")
 
 
@@ -70,8 +70,8 @@ def test_what_is_kept_is_what_was_read(tmp_path, contents):
 
 def test_a_large_tensor_is_sampled_at_the_same_places_everywhere(tmp_path):
     rng = np.random.default_rng(0)
-    one = rng.normal(size=(700, 900)).astype(np.float32)  # more than one chunk
-    moved = one + rng.normal(size=one.shape).astype(np.float32) / 10
+    one = rng.permutation(700 * 900).reshape(700, 900).astype(np.float32)  # more than one chunk
+    moved = one + rng.normal(size=one.shape).astype(np.float32)
     small = rng.normal(size=100).astype(np.float32)
     found = []
     for name, tensor in {"one": one, "moved": moved}.items():

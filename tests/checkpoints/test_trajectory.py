@@ -27,7 +27,7 @@ def norms(samples):
 @pytest.mark.parametrize("regime", REGIMES)
 def test_a_clean_path_of_30_checkpoints_gives_no_finding(spacing, regime, decay, rank):
     """Noise that moves all tensors together has 200 directions here; see docs/audit.md for fewer."""
-    for seed in range(5):
+    for seed in range(2):
         samples = path(seed, spacing, regime, decay=decay, rank=rank)
         assert 29 <= len(samples[0]) <= 33
         assert true_order(samples) == list(range(len(samples[0])))
