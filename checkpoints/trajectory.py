@@ -94,7 +94,7 @@ def outliers(samples: Sequence[Sample]) -> list[int]:
         current = [sample[left] for sample in samples]
         legs = np.stack([_relative_legs(sample) for sample in current])  # (tensor, checkpoint)
         of_these = distances[np.ix_(left, left)]
-        out = [k for k in np.flatnonzero((legs > 0).mean(0) >= TENSORS) if _turns_back(of_these, k)]
+        out = [k for k in np.flatnonzero((legs > 0).mean(0) >= TENSORS).tolist() if _turns_back(of_these, k)]
         if out:
             worst = max(out, key=np.median(legs, axis=0).__getitem__)
         elif _unrelated_end(current):
