@@ -11,7 +11,7 @@ The series of a model on the hub lives in the hub's cache: what is computed abou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -206,6 +206,22 @@ class Series:
             if checkpoint.step == step:
                 return checkpoint
         raise InputError(f"{self.directory} has no usable checkpoint at step {step}; there are {self.steps}")
+
+    def without(self, steps: Collection[int], findings: tuple[Finding, ...]) -> Self:
+        """The series with these steps left out, and with these findings.
+
+        Raises
+        ------
+        InputError
+            If no checkpoint would be left.
+        """
+        kept = tuple(checkpoint for checkpoint in self if checkpoint.step not in steps)
+        if not kept:
+            raise InputError(
+                f"{self.directory} has no checkpoint without a finding: "
+                + "; ".join(f.detail for f in findings)
+            )
+        return replace(self, checkpoints=kept, findings=findings)
 
     @property
     def state(self) -> Path:

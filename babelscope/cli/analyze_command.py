@@ -15,6 +15,7 @@ from babelscope.cli.output import (
     DryRun,
     Dtype,
     Json,
+    KeepFlagged,
     Pivot,
     Questions,
     Target,
@@ -53,14 +54,16 @@ def command(
             "torchrun or srun gives, else all of them.",
         ),
     ] = None,
+    keep_flagged: KeepFlagged = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
     """Which language a series works in, which neurons are whose, which stage it is in, and which mix follows.
 
     Every result is kept beside the checkpoints: after a kill, or with one more checkpoint, the same command
-    computes only what is missing. Several processes, each with its --shard, fill one store; whoever finds
-    nothing owed by another draws the conclusions.
+    computes only what is missing. The audit of `inspect` comes first: what it flags is left out and said.
+    Several processes, each with its --shard, fill one store; whoever finds nothing owed by another draws the
+    conclusions.
     """
     part = Shard.parse(shard) if shard is not None else Shard.from_environment()
     reading = read_directory(
@@ -71,6 +74,7 @@ def command(
         questions=questions,
         available=available,
         tokens=tokens,
+        keep_flagged=keep_flagged,
     )
     if dry_run:
         cost = reading.plan(device=device, dtype=dtype, shard=part)

@@ -1,59 +1,100 @@
-"""`babelscope inspect DIR`: what is in a directory of checkpoints, and what is wrong with it."""
+"""`babelscope inspect PLACE`: what is in a series of checkpoints, and what is wrong with it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from babelscope.checkpoints.audit import judge, survey, unread
+from babelscope.checkpoints.contents import Contents
+from babelscope.checkpoints.findings import Finding
 from babelscope.checkpoints.layouts import shown
-from babelscope.checkpoints.series import Checkpoint, Series
-from babelscope.cli.output import PLACE, Json, emit, say, show
+from babelscope.checkpoints.series import Series
+from babelscope.checkpoints.weights import weight_files
+from babelscope.cli.output import PLACE, DryRun, Json, emit, say, show
 
 
-def command(directory: Annotated[Path, typer.Argument(help=PLACE)], as_json: Json = False) -> int:
-    """Show a series' checkpoints, history and findings, from headers alone; exit code 1 with findings."""
+def command(
+    directory: Annotated[Path, typer.Argument(help=PLACE)],
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> int:
+    """Audit a series: read every weight once, show its checkpoints, history and findings; 1 with findings.
+
+    What was read is remembered beside the checkpoints: one more checkpoint costs one checkpoint.
+    """
     series = Series.open(directory)
+    missing = unread(series)
+    cost = {
+        "checkpoints_to_read": len(missing),
+        "files_to_read": sum(len(weight_files(checkpoint.path)) for checkpoint in missing),
+        "bytes_to_read": sum(checkpoint.n_bytes for checkpoint in missing),
+    }
+    if dry_run:
+        emit(cost) if as_json else say(*(f"{name.replace('_', ' ')}: {n:,}" for name, n in cost.items()))
+        return 0
+    contents, unreadable = survey(series)
+    findings = judge(series, contents, unreadable)
+    rows = list(_rows(series, contents, findings))
     document = {
         "directory": str(directory),
         "architecture": series.config.get("model_type"),
         "pivot": series.pivot,
         "target": series.target,
-        "checkpoints": [
-            {
-                "step": c.step,
-                "name": c.name,
-                "bytes": c.n_bytes if c.is_here else None,
-                "tokens": c.tokens,
-                "tokens_seen": c.tokens_seen,
-            }
-            for c in series
-        ],
+        "checkpoints": rows,
         "evaluations": len(series.scores),
         "history": sorted({key for entry in series.history for key in entry}),
-        "findings": [asdict(finding) for finding in series.findings],
+        "bytes_read": cost["bytes_to_read"],
+        "findings": [asdict(finding) for finding in findings],
     }
     if as_json:
         emit(document)
     else:
-        rows = [
-            {
-                "step": c.step,
-                "MB": c.n_bytes / 1e6 if c.is_here else "on the hub",
-                "tokens": _tokens(c),
-            }
-            for c in series
-        ]
         languages = f"pivot {series.pivot or 'not recorded'}, target {series.target or 'not recorded'}"
-        show(f"{shown(directory)}: {document['architecture']}, {len(series)} checkpoints, {languages}", rows)
+        title = f"{shown(str(directory))}: {document['architecture']}, {len(series)} checkpoints, {languages}"
+        show(title, [_shown(row) for row in rows])
         say(f"history: {', '.join(document['history']) or 'none'}; {len(series.scores)} scores of evaluators")
-        say(*([f"! {f.kind}: {f.detail}" for f in series.findings] or ["no findings"]))
-    return 1 if series.findings else 0
+        say(f"read: {cost['bytes_to_read'] / 1e6:,.1f} MB of weights; the rest was known")
+        say(*([f"! {f.kind}: {f.detail}" for f in findings] or ["no findings"]))
+    return 1 if findings else 0
 
 
-def _tokens(checkpoint: Checkpoint) -> str:
-    by_language = ", ".join(f"{name} {count:,}" for name, count in (checkpoint.tokens or {}).items())
-    seen = checkpoint.tokens_seen
-    return by_language or ("not recorded" if seen is None else f"{seen:,}")
+def _rows(
+    series: Series, contents: Mapping[int, Contents], findings: tuple[Finding, ...]
+) -> Iterator[dict[str, Any]]:
+    """One per checkpoint; `moved` is its distance to the one before, as a share of that one's norm."""
+    previous = None
+    for checkpoint in series:
+        found = contents.get(checkpoint.step)
+        sound = found is not None and not any(tensor.non_finite for tensor in found.tensors.values())
+        yield {
+            "step": checkpoint.step,
+            "name": checkpoint.name,
+            "bytes": checkpoint.n_bytes,
+            "tokens": checkpoint.tokens,
+            "tokens_seen": checkpoint.tokens_seen,
+            "fingerprint": found.fingerprint if found else None,
+            "norm": found.norm if found else None,
+            "moved": found.distance(previous) / previous.norm
+            if found and previous and previous.norm
+            else None,
+            "flags": [finding.kind for finding in findings if finding.step == checkpoint.step],
+        }
+        previous = found if sound else None
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    seen = row["tokens_seen"]
+    by_language = ", ".join(f"{name} {count:,}" for name, count in (row["tokens"] or {}).items())
+    return {
+        "step": row["step"],
+        "MB": row["bytes"] / 1e6,
+        "tokens": by_language or ("not recorded" if seen is None else f"{seen:,}"),
+        "norm": "" if row["norm"] is None else f"{row['norm']:.5g}",
+        "moved": "" if row["moved"] is None else f"{row['moved']:.2%}",
+        "flags": ", ".join(row["flags"]),
+    }

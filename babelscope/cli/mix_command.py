@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from babelscope.cli.output import Device, Json, Pivot, Questions, Target, Text, Tokens, emit, say
+from babelscope.cli.output import (
+    Device,
+    Json,
+    KeepFlagged,
+    Pivot,
+    Questions,
+    Target,
+    Text,
+    Tokens,
+    emit,
+    say,
+)
 from babelscope.cli.reading import read_directory
 from babelscope.core.errors import InputError
 
@@ -30,6 +41,7 @@ def command(
     questions: Questions = None,
     tokens: Tokens = None,
     device: Device = None,
+    keep_flagged: KeepFlagged = False,
     as_json: Json = False,
 ) -> int:
     """Recommend a mix by Algorithm 1, or refuse in words; exit code 1 when refused."""
@@ -41,6 +53,7 @@ def command(
         questions=questions,
         available=available,
         tokens=tokens,
+        keep_flagged=keep_flagged,
     )
     analysis = reading.conclude(reading.sweep(device=device))
     found = analysis.recommendation

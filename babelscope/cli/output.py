@@ -26,6 +26,9 @@ Dtype = Annotated[
         help="In which models run, float32 or bfloat16; results of the two are kept apart.",
     ),
 ]
+KeepFlagged = Annotated[
+    bool, typer.Option("--keep-flagged", help="Measure also the checkpoints that the audit would leave out.")
+]
 Pivot = Annotated[str | None, typer.Option(help="The language known first; default: what the run recorded.")]
 Target = Annotated[
     str | None, typer.Option(help="The language being learnt; default: what the run recorded.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from babelscope.analyses.questions import Questions
 from babelscope.analyses.sharding import WHOLE, Shard
+from babelscope.checkpoints.audit import audit, flagged
 from babelscope.checkpoints.series import Series
 from babelscope.cli.output import pairs
 from babelscope.core.errors import InputError
@@ -55,13 +56,18 @@ def read_directory(
     questions: Path | None = None,
     available: list[str] | None = None,
     tokens: int | None = None,
+    keep_flagged: bool = False,
 ) -> Reading:
-    """Open a series and find its questions, refusing what cannot work before anything is computed."""
+    """Open a series and find its questions, refusing what cannot work before anything is computed.
+
+    Checkpoints that the audit flags are left out, unless they are to be kept; its findings stay either way.
+    """
     counts = {name: _count(name, value) for name, value in pairs(available, option="--available").items()}
     series = Series.open(directory, pivot=pivot, target=target)
     texts = {name: Path(path) for name, path in pairs(text, option="--text").items()}
     asked = Questions.of(series, texts=texts, file=questions, tokens=tokens, available=counts)
-    return Reading(series, asked)
+    findings = audit(series)
+    return Reading(series.without(set() if keep_flagged else flagged(findings), findings), asked)
 
 
 def write_analysis(analysis: Analysis, out: Path) -> dict[str, Path]:

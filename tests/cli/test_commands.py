@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from babelscope.cli import COMMANDS, main
 from babelscope.corpora.mix import LanguageShare, Mix
 from tests.questions import TEXTS
+from tests.walks import blank_out
 
 ANALYZE = ["--pivot", "python", "--target", "php", "--tokens", "120"]
 STEPS = (0, 1, 2, 4, 8, 16, 32)
@@ -76,6 +78,62 @@ def test_inspect_refuses_a_directory_that_is_no_series(tmp_path, names, refused)
         (tmp_path / name).mkdir()
     assert str(tmp_path) in refused("inspect", tmp_path)
     assert "is not a directory" in refused("inspect", tmp_path / "nowhere")
+
+
+def test_inspect_shows_norm_movement_and_flags_by_step(make_run, capsys):
+    run = make_run(steps=(0, 10, 20, 30))
+    shutil.copy(run / "checkpoint-0" / "model.safetensors", run / "checkpoint-20")
+    assert main(["inspect", str(run), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    detail = "checkpoint-20 has the very weights of step 0"
+    assert document["findings"] == [{"step": 20, "kind": "duplicate", "detail": detail}]
+    rows = {row["step"]: row for row in document["checkpoints"]}
+    assert [step for step, row in rows.items() if row["flags"]] == [20]
+    assert rows[0]["fingerprint"] == rows[20]["fingerprint"] != rows[10]["fingerprint"]
+    assert rows[0]["moved"] is None
+    assert rows[0]["norm"] == rows[20]["norm"] > 0
+    assert 0.5 < rows[10]["moved"] < 2  # independent random models
+    assert document["bytes_read"] == 4 * (run / "checkpoint-0" / "model.safetensors").stat().st_size
+    assert main(["inspect", str(run)]) == 1
+    shown = capsys.readouterr().out
+    assert f"! duplicate: {detail}" in shown
+    assert "read: 0.0 MB of weights; the rest was known" in shown
+
+
+def test_a_dry_inspection_says_what_it_would_read_and_reads_nothing(make_run, capsys):
+    run = make_run(steps=(0, 10))
+    assert main(["inspect", str(run), "--dry-run", "--json"]) == 0
+    size = (run / "checkpoint-0" / "model.safetensors").stat().st_size
+    expected = {"checkpoints_to_read": 2, "files_to_read": 2, "bytes_to_read": 2 * size}
+    assert json.loads(capsys.readouterr().out) == expected
+    assert not (run / ".babelscope").exists()
+
+
+def test_what_the_audit_flags_is_left_out_unless_it_is_asked_for(make_run, capsys):
+    run = with_text(make_run(steps=(0, 1, 2, 4, 16)))
+    shutil.copy(run / "checkpoint-1" / "model.safetensors", run / "checkpoint-4")
+    for options, steps in ((["--keep-flagged"], [0, 1, 2, 4, 16]), ([], [0, 1, 2, 16])):
+        assert main(["analyze", str(run), *ANALYZE, *options, "--json"]) == 1
+        document = json.loads(capsys.readouterr().out)
+        losses = document["tables"]["losses"]
+        assert sorted({row["step"] for row in losses}) == steps
+        assert [(f["step"], f["kind"]) for f in document["findings"]] == [(4, "duplicate")]
+
+
+def test_a_finished_series_analysed_again_reads_no_weights_and_imports_no_torch(make_run, capsys):
+    run = with_text(make_run(steps=(0, 10, 20)))
+    assert main(["analyze", str(run), *ANALYZE, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    for file in run.glob("checkpoint-*/model.safetensors"):
+        blank_out(file)
+    for command in (["analyze", str(run), *ANALYZE, "--json"], ["inspect", str(run), "--json"]):
+        script = (
+            f"import sys; from babelscope.cli import main; assert main({command!r}) == 0;"
+            "assert 'torch' not in sys.modules, 'torch was imported'"
+        )
+        done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+        if command[0] == "analyze":
+            assert json.loads(done.stdout) == first
 
 
 def test_analyze_writes_a_report_and_leaves_out_what_is_damaged(make_run, capsys):
@@ -192,8 +250,8 @@ def test_a_loss_that_does_not_fall_gives_no_mix(refused, make_run):
     run = with_text(make_run(steps=STEPS))
     for step in STEPS[1:]:  # the same weights at every step: alpha = beta
         shutil.copy(run / "checkpoint-0" / "model.safetensors", run / f"checkpoint-{step}")
-    message = refused("mix", run, *ANALYZE, "--available", "python=1e6", "--available", "php=2e6")
-    assert "is not above beta" in message
+    available = ["--available", "python=1e6", "--available", "php=2e6"]
+    assert "is not above beta" in refused("mix", run, *ANALYZE, *available, "--keep-flagged")
 
 
 @pytest.mark.parametrize(
