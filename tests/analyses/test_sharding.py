@@ -94,7 +94,7 @@ def test_a_batch_script_that_srun_did_not_start_is_not_one_task_of_many():
 
 @pytest.mark.parametrize("rank", ["one", "8"])
 def test_a_rank_that_makes_no_sense_is_refused(rank):
-    with pytest.raises(InputError, match="RANK='one' and WORLD_SIZE='8' are not numbers|no shard 9/8"):
+    with pytest.raises(InputError, match=r"RANK='one' and WORLD_SIZE='8' are not numbers|no shard 9/8"):
         Shard.from_environment({"RANK": rank, "WORLD_SIZE": "8"})
 
 
