@@ -77,13 +77,12 @@ class Shard:
                 continue
             if rank.startswith("SLURM") and in_batch_script:
                 continue
+            said = f"{rank}={environment[rank]!r} and {size}={environment[size]!r}"
             try:
-                return cls(int(environment[rank]) + 1, int(environment[size]))
+                index, count = int(environment[rank]) + 1, int(environment[size])
             except ValueError:
-                raise InputError(
-                    f"{rank}={environment[rank]!r} and {size}={environment[size]!r} are not numbers; "
-                    "unset them or give --shard i/n"
-                ) from None
+                raise InputError(f"{said} are not numbers; unset them or give --shard i/n") from None
+            return cls(index, count)
         return cls(1, 1)
 
     @property

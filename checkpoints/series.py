@@ -107,7 +107,7 @@ class Checkpoint:
         if tokenizer_hash(self.path) is None:
             raise InputError(f"{self.path} has no tokenizer; copy its files there")
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model = AutoModelForCausalLM.from_pretrained(self.path, dtype=wanted, local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(self.path, dtype=wanted, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
         return take_over(model.to(place).eval(), tokenizer)
 
