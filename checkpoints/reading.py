@@ -1,8 +1,8 @@
 """From disk straight into the tensors of a model, and whether what came is finite.
 
 A plain read into the tensor's own memory copies once, out of the page cache; a memory map costs a fault per
-page besides. Each piece is summed while it is still in the processor's cache, since a NaN or an infinity stays
-one in a sum: looking at the weights a second time would cost a third of reading them.
+page besides. Each piece is summed while it is still in the processor's cache, since what is not finite stays so
+in a sum: looking at the weights a second time would cost a third of reading them.
 """
 
 from __future__ import annotations
