@@ -32,6 +32,8 @@ from babelscope.checkpoints.weights import is_adapter, model_folder, tensors
 from babelscope.core.errors import InputError
 from babelscope.interp.anatomy import Anatomy
 
+READERS = 8  # more would not read a page cache or a disk any faster
+
 # Settings that say nothing about what a model in eval() computes from its weights.
 _IDLE = re.compile(
     r"^_|version$|dtype$|^architectures$|^use_cache$|initializer|dropout|pdrop$|token_id$|^loss|gradient"
@@ -125,7 +127,8 @@ class LiveModel:
         mapping = self._mapping(checkpoint)
         if mapping is None or self._anatomy is None:
             return self._open(checkpoint)
-        read_weights(checkpoint.path, mapping, self._anatomy.model.state_dict())
+        readers = min(torch.get_num_threads(), READERS)
+        read_weights(checkpoint.path, mapping, self._anatomy.model.state_dict(), readers=readers)
         return self._anatomy
 
     def _read_ahead(self, checkpoint: Checkpoint) -> bool:
@@ -139,7 +142,7 @@ class LiveModel:
                 entry: torch.empty_like(state[entry], device="cpu", pin_memory=pinned)
                 for entry in mapping.values()
             }
-        read_weights(checkpoint.path, mapping, self._copy)
+        read_weights(checkpoint.path, mapping, self._copy, readers=1)  # the measure has the processors
         return True
 
     def _mapping(self, checkpoint: Checkpoint) -> dict[str, str] | None:

@@ -1,18 +1,21 @@
 """From disk straight into the tensors of a model, and whether what came is finite.
 
 A plain read into the tensor's own memory copies once, out of the page cache; a memory map costs a fault per
-page besides. Each piece is summed while it is still in the processor's cache, since what is not finite stays so
-in a sum: looking at the weights a second time would cost a third of reading them.
+page besides. Weights are read in pieces, and each is summed while it is in the processor's cache: what is not
+finite stays so in a sum, and looking at all weights a second time would cost a third of reading them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from babelscope.checkpoints.weights import BrokenWeightsError, Tensor, dtype_name, tensors
@@ -25,8 +28,23 @@ _KNOWN += (torch.int16, torch.int32, torch.int64, torch.float8_e4m3fn, torch.flo
 DTYPES = {dtype_name(dtype): dtype for dtype in _KNOWN}
 
 
-def read_weights(directory: Path, mapping: Mapping[str, str], into: Mapping[str, torch.Tensor]) -> None:
+class _Piece(NamedTuple):
+    """A run of a tensor's entries, and where they go."""
+
+    source: Tensor
+    first: int
+    target: torch.Tensor
+
+
+def read_weights(
+    directory: Path, mapping: Mapping[str, str], into: Mapping[str, torch.Tensor], *, readers: int
+) -> None:
     """Fill `into[mapping[name]]` from each tensor `name` on disk, cast to what is there.
+
+    Parameters
+    ----------
+    readers
+        How many threads read.
 
     Raises
     ------
@@ -35,23 +53,18 @@ def read_weights(directory: Path, mapping: Mapping[str, str], into: Mapping[str,
     InputError
         If a weight is not finite.
     """
-    sums = []
-    for file, parts in groupby(tensors(directory), key=attrgetter("file")):
-        with open(file, "rb", buffering=0) as handle:
-            for part in parts:
-                if part.name in mapping:
-                    pieces = _fill(into[mapping[part.name]], part, handle)
-                    sums += [piece.sum(dtype=torch.float32) for piece in pieces]
-    if not torch.stack(sums).isfinite().all():
+    found = [tensor for tensor in tensors(directory) if tensor.name in mapping]
+    pieces = [piece for tensor in found for piece in _pieces(tensor, into[mapping[tensor.name]])]
+    with ThreadPoolExecutor(readers) as pool:
+        total = sum(pool.map(_fill, (pieces[first::readers] for first in range(readers))))
+    if not math.isfinite(total):
         refuse_non_finite({entry: into[entry] for entry in mapping.values()}, what=directory.name)
 
 
 def read_tensor(tensor: Tensor) -> torch.Tensor:
-    """One tensor, as it is on disk."""
+    """One tensor, as it is on disk; `BrokenWeightsError` if its file has shrunk."""
     value = torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype])
-    with open(tensor.file, "rb", buffering=0) as handle:
-        for _ in _fill(value, tensor, handle):
-            pass
+    _fill(list(_pieces(tensor, value)))
     return value
 
 
@@ -59,27 +72,44 @@ def refuse_non_finite(state: Mapping[str, torch.Tensor], *, what: str) -> None:
     """Name the tensors with entries that are not finite, in an `InputError`."""
     broken = [
         name
-        for name, value in state.items()  # sums are quick, but may also overflow
+        for name, value in state.items()  # a sum is quick, but may also overflow
         if not (value.sum(dtype=torch.float32).isfinite() or value.isfinite().all())
     ]
     if broken:
         raise InputError(f"{what} has non-finite weights: {', '.join(broken[:3])}")
 
 
-def _fill(target: torch.Tensor, tensor: Tensor, handle: BinaryIO) -> Iterator[torch.Tensor]:
-    """Write `tensor` into `target` piece by piece, yielding each as it is written."""
-    pieces = target.view(-1).split(PIECE)
-    if tensor.start is None:
-        for piece, value in zip(pieces, tensor.values.reshape(-1).split(PIECE), strict=True):
-            yield piece.copy_(value)
-        return
-    handle.seek(tensor.start)
-    dtype = DTYPES[tensor.dtype]
-    direct = target.device.type == "cpu" and target.dtype == dtype
-    between = torch.empty(0 if direct else len(pieces[0]), dtype=dtype)
-    for piece in pieces:
-        read = piece if direct else between[: len(piece)]
+def _pieces(source: Tensor, target: torch.Tensor) -> Iterator[_Piece]:
+    for number, run in enumerate(target.view(-1).split(PIECE)):
+        yield _Piece(source, number * PIECE, run)
+
+
+def _fill(pieces: Sequence[_Piece]) -> float:
+    """Read every piece into its target; the sum of all that was written there."""
+    total = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for file, group in groupby(pieces, key=lambda piece: piece.source.file):
+            with open(file, "rb", buffering=0) as handle:
+                for piece in group:
+                    total += float(_read(piece, handle).float().numpy().sum())
+    return total
+
+
+def _read(piece: _Piece, handle: FileIO) -> torch.Tensor:
+    """One piece, on the CPU and of its target's dtype, once it is in its target."""
+    source, first, target = piece
+    if source.start is None:
+        value = source.values.reshape(-1)[first : first + len(target)].to(target.dtype)
+    else:
+        dtype = DTYPES[source.dtype]
+        direct = target.device.type == "cpu" and target.dtype == dtype
+        read = target if direct else torch.empty(len(target), dtype=dtype)
+        handle.seek(source.start + first * dtype.itemsize)
         raw = read.view(torch.uint8).numpy()
         if handle.readinto(raw.data) < len(raw):
-            raise BrokenWeightsError(f"{tensor.file.name} is being written: {tensor.name} came out short")
-        yield read if direct else piece.copy_(read)
+            raise BrokenWeightsError(f"{source.file.name} is being written: {source.name} came out short")
+        if direct:
+            return target
+        value = read.to(target.dtype)
+    target.copy_(value)
+    return value
