@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from babelscope.checkpoints.weights import (
+    BrokenWeightsError,
     Tensor,
     adapter_settings,
     is_adapter,
@@ -104,4 +105,7 @@ def _chunks(tensor: Tensor) -> Iterator[Any]:
     with open(tensor.file, "rb") as handle:
         handle.seek(tensor.start)
         for start in range(tensor.start, tensor.stop, CHUNK):
-            yield handle.read(min(CHUNK, tensor.stop - start))
+            chunk = handle.read(min(CHUNK, tensor.stop - start))
+            if len(chunk) < min(CHUNK, tensor.stop - start):
+                raise BrokenWeightsError(f"{tensor.file.name} is being written: {tensor.name} came out short")
+            yield chunk

@@ -15,7 +15,7 @@ torch's default dtype for the whole process.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -26,10 +26,13 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from babelscope.checkpoints.mapping import Layout, aliases, layout_of, mapping_of
+from babelscope.checkpoints.reading import read_weights, refuse_non_finite
 from babelscope.checkpoints.series import Checkpoint, Series
-from babelscope.checkpoints.weights import is_adapter, model_folder, tensors, values
+from babelscope.checkpoints.weights import is_adapter, model_folder, tensors
 from babelscope.core.errors import InputError
 from babelscope.interp.anatomy import Anatomy
+
+READERS = 8  # more would not read a page cache or a disk any faster
 
 # Settings that say nothing about what a model in eval() computes from its weights.
 _IDLE = re.compile(
@@ -124,7 +127,8 @@ class LiveModel:
         mapping = self._mapping(checkpoint)
         if mapping is None or self._anatomy is None:
             return self._open(checkpoint)
-        self._read(checkpoint, mapping, self._anatomy.model.state_dict())
+        readers = min(torch.get_num_threads(), READERS)
+        read_weights(checkpoint.path, mapping, self._anatomy.model.state_dict(), readers=readers)
         return self._anatomy
 
     def _read_ahead(self, checkpoint: Checkpoint) -> bool:
@@ -138,19 +142,13 @@ class LiveModel:
                 entry: torch.empty_like(state[entry], device="cpu", pin_memory=pinned)
                 for entry in mapping.values()
             }
-        self._read(checkpoint, mapping, self._copy)
+        read_weights(checkpoint.path, mapping, self._copy, readers=1)  # the measure has the processors
         return True
 
     def _mapping(self, checkpoint: Checkpoint) -> dict[str, str] | None:
         """How this checkpoint's tensors are laid out, where that was verified on one like it."""
         self._refuse_other_settings(checkpoint)
         return None if is_adapter(checkpoint.path) else self._mappings.get(layout_of(checkpoint.path))
-
-    def _read(self, checkpoint: Checkpoint, mapping: Mapping[str, str], into: Mapping[str, Tensor]) -> None:
-        for name, value in values(checkpoint.path):
-            if name in mapping:
-                into[mapping[name]].copy_(value)
-        _refuse_non_finite({e: into[e] for e in mapping.values()}, what=checkpoint.path.name)
 
     def _open(self, checkpoint: Checkpoint) -> Anatomy:
         path, what = checkpoint.path, checkpoint.path.name
@@ -167,13 +165,15 @@ class LiveModel:
         adapter = is_adapter(path)
         if adapter:
             fresh = _merged(fresh, path)
-        _refuse_non_finite(fresh.state_dict(), what=what)
+        refuse_non_finite(fresh.state_dict(), what=what)
         if not adapter and (layout := layout_of(path)) not in self._mappings:
             self._mappings[layout] = mapping_of(fresh, path)
         return self._adopt(fresh, what=what)
 
     def _adopt(self, fresh: Any, *, what: str) -> Anatomy:
         if self._anatomy is None:
+            for entry in (*fresh.parameters(), *fresh.buffers()):
+                entry.data = entry.data.clone()  # transformers may leave it mapped to a file that can change
             self._anatomy = Anatomy(fresh.requires_grad_(False).to(self.device).eval())
             return self._anatomy
         live = self._anatomy.model
@@ -226,16 +226,6 @@ def _merged(base: Any, adapter: Path) -> Any:
     if missing:  # peft would leave them as initialised
         raise InputError(f"{adapter.name} lacks {', '.join(missing[:3])}")
     return adapted.merge_and_unload()
-
-
-def _refuse_non_finite(state: Mapping[str, Tensor], *, what: str) -> None:
-    """One sum per tensor: it reads memory once, and what is not finite stays so in a sum."""
-    sums = {name: value.sum(dtype=torch.float32) for name, value in state.items()}
-    if torch.stack(list(sums.values())).isfinite().all():
-        return
-    broken = [name for name, value in state.items() if not value.isfinite().all()]  # a sum may also overflow
-    if broken:
-        raise InputError(f"{what} has non-finite weights: {', '.join(broken[:3])}")
 
 
 def _first_line(error: Exception) -> str:

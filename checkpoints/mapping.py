@@ -15,17 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from babelscope.checkpoints.weights import tensors, values
+from babelscope.checkpoints.reading import DTYPES, read_tensor
+from babelscope.checkpoints.weights import tensors
 
-Layout = frozenset[tuple[str, tuple[int, ...]]]
+Layout = frozenset[tuple[str, str, tuple[int, ...]]]
 
 # Constants that older versions of transformers saved with the weights, and that are computed now.
 _CONSTANTS = re.compile(r"\b(attn|attention)\.(bias|masked_bias|causal_mask)$|\brotary_emb\.inv_freq$")
 
 
 def layout_of(directory: Path) -> Layout:
-    """Names and shapes on disk; checkpoints that agree in them are read in the same way."""
-    return frozenset((tensor.name, tensor.shape) for tensor in tensors(directory))
+    """Names, dtypes and shapes on disk; checkpoints that agree in them are read in the same way."""
+    return frozenset((tensor.name, tensor.dtype, tensor.shape) for tensor in tensors(directory))
 
 
 def aliases(model: Any) -> dict[str, str]:
@@ -46,7 +47,10 @@ def mapping_of(model: Any, directory: Path) -> dict[str, str] | None:
     mapping: dict[str, str] = {}
     unnamed: list[tuple[str, Tensor]] = []
     empty = set(entries.values())
-    for name, value in values(directory):
+    for tensor in tensors(directory):
+        if tensor.dtype not in DTYPES:
+            return None
+        name, value = tensor.name, read_tensor(tensor)
         proposed = [n for n in (name, prefix + name, name.removeprefix(prefix)) if n in entries]
         if not proposed:
             unnamed.append((name, value))
@@ -67,4 +71,5 @@ def mapping_of(model: Any, directory: Path) -> dict[str, str] | None:
 
 
 def _equal(entry: Tensor, value: Tensor) -> bool:
-    return entry.shape == value.shape and torch.equal(entry, value.to(entry.dtype))
+    alike = entry.shape == value.shape and entry.is_contiguous()  # it is filled as one run of memory
+    return alike and torch.equal(entry, value.to(entry.dtype))

@@ -151,25 +151,6 @@ def tensors(directory: Path) -> Iterator[Tensor]:
             yield part
 
 
-def values(directory: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors that `tensors` lists, one by one, on the CPU; each is read from disk when it is used."""
-    from safetensors import SafetensorError, safe_open
-
-    by_file: dict[Path, list[Tensor]] = {}
-    for tensor in tensors(directory):
-        by_file.setdefault(tensor.file, []).append(tensor)
-    for file, parts in by_file.items():
-        if file.suffix != ".safetensors":
-            yield from ((part.name, part.values) for part in parts)
-            continue
-        try:
-            with safe_open(file, framework="pt") as opened:
-                for part in parts:
-                    yield part.name, opened.get_tensor(part.name)
-        except (SafetensorError, OSError) as error:
-            raise BrokenWeightsError(f"{file.name} cannot be read: {error}") from None
-
-
 def _settings(directory: Path) -> dict[str, Any]:
     try:
         return dict(read_json(directory / ADAPTER_SETTINGS))
@@ -238,10 +219,10 @@ def _pickled(file: Path) -> Iterator[Tensor]:
     for name, value in held.items():
         if not isinstance(value, torch.Tensor):
             raise BrokenWeightsError(f"{file.name} holds {name!r}, which is no tensor")
-        yield Tensor(file, name, _dtype_name(value.dtype), tuple(value.shape), values=value)
+        yield Tensor(file, name, dtype_name(value.dtype), tuple(value.shape), values=value)
 
 
-def _dtype_name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     """`torch.bfloat16` → `BF16`, `torch.float8_e4m3fn` → `F8_E4M3`."""
     word = str(dtype).removeprefix("torch.").removesuffix("fn").upper()
     for long, short in (("FLOAT", "F"), ("UINT", "U"), ("INT", "I")):

@@ -298,6 +298,14 @@ def test_hooks_survive_swaps_and_leave_nothing_behind(make_run):
     assert_same_model(anatomy.model, make_model("gpt2", seed=20))
 
 
+def test_the_model_does_not_change_with_the_file_it_came_from(make_run):
+    series = Series.open(make_run(steps=(0, 10)))
+    model = LiveModel(series).at(series.at(0)).model
+    with open(series.at(0).path / "model.safetensors", "r+b") as file:
+        file.write((series.at(10).path / "model.safetensors").read_bytes())
+    assert_same_model(model, make_model("gpt2", seed=0))
+
+
 def held_bytes():
     """Bytes of all tensors that are alive, each storage once."""
     storages = {}

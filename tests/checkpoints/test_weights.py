@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from babelscope.checkpoints.fingerprints import Fingerprints, fingerprint, tensor_fingerprints
-from babelscope.checkpoints.weights import BrokenWeightsError, model_folder, tensors, values, weight_files
+from babelscope.checkpoints.reading import read_tensor
+from babelscope.checkpoints.weights import BrokenWeightsError, model_folder, tensors, weight_files
 from babelscope.core.files import digest
 from tests.conftest import make_model
 
@@ -119,7 +120,7 @@ def test_bin_files_hold_the_same_tensors_as_safetensors(saved, tmp_path, shards)
     assert tensor_fingerprints(other) == tensor_fingerprints(saved)
     assert fingerprint(other) == fingerprint(saved)
     expected = load_file(saved / "model.safetensors")
-    assert all(torch.equal(value, expected.pop(name)) for name, value in values(other))
+    assert all(torch.equal(read_tensor(tensor), expected.pop(tensor.name)) for tensor in tensors(other))
     assert not expected
 
 
@@ -133,6 +134,9 @@ def test_a_dtype_has_one_name_in_both_formats(tmp_path, dtype):
     save_file(weights, tmp_path / "a" / "model.safetensors")
     torch.save(weights, tmp_path / "b" / "pytorch_model.bin")
     assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b")
+    (tensor,) = tensors(tmp_path / "a")
+    assert read_tensor(tensor).dtype == dtype
+    assert torch.equal(read_tensor(tensor).float(), weights["w"].float())
 
 
 def test_tensors_that_are_views_are_read_as_they_look(tmp_path):
@@ -230,6 +234,16 @@ def test_a_file_that_cannot_be_opened_is_said_to(tmp_path):
     (tmp_path / "model.safetensors").mkdir()
     with pytest.raises(BrokenWeightsError, match=r"model\.safetensors cannot be read: Is a directory"):
         list(tensors(tmp_path))
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_said_to(saved, monkeypatch):
+    found = list(tensors(saved))
+    os.truncate(saved / "model.safetensors", found[0].start + 8)
+    with pytest.raises(BrokenWeightsError, match=f"is being written: {found[0].name} came out short"):
+        read_tensor(found[0])
+    monkeypatch.setattr("babelscope.checkpoints.fingerprints.tensors", lambda _: found)
+    with pytest.raises(BrokenWeightsError, match=f"is being written: {found[0].name} came out short"):
+        tensor_fingerprints(saved)
 
 
 def test_an_adapter_finds_its_base_beside_it_as_a_path_and_in_the_cache(saved, tmp_path, monkeypatch):
