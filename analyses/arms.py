@@ -20,8 +20,8 @@ import numpy as np
 
 from babelscope.analyses.best_mix import problem_set
 from babelscope.analyses.comparison import ArmComparison
+from babelscope.analyses.executor import Executor
 from babelscope.analyses.store import Store
-from babelscope.analyses.sweep import Executor
 from babelscope.checkpoints.recipe import Recipe
 from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from babelscope.analyses.executor import Executor
 from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.analyses.store import Store
-from babelscope.analyses.sweep import Executor
-from babelscope.checkpoints.series import Series
+from babelscope.checkpoints.series import Checkpoint, Series
 from babelscope.interp.measure import Measure
 
 SAMPLE = 8  # items of each stream: enough to be past the first batch's overhead
@@ -26,34 +26,47 @@ def plan(
     """Checkpoints to do, bytes to read, tokens to run and an estimate of the time; arguments as of `sweep`.
 
     The estimate runs a few items of every measure on one checkpoint and multiplies; it is good to a factor
-    of two. With nothing to do no weights are read.
+    of two. Only that checkpoint's weights are read, and with nothing to do none. One whose weights were never
+    looked at counts as not measured.
 
     Returns
     -------
     dict
-        `checkpoints`, `results_missing`, `bytes_to_read`, `tokens`, `seconds`.
+        `checkpoints`, `checkpoints_to_fetch` (from the hub), `results_missing`, `bytes_to_read` (of those
+        that are here), `tokens`, `seconds` (None if none is here).
     """
     executor = Executor(Store(series.state / "store"), measures, series, dtype=dtype)
-    todo = {c: executor.missing(series.fingerprints.of(c.path)) for c in shard.of(series.checkpoints)}
+    todo = {c: _missing(executor, c) for c in shard.of(series.checkpoints)}
     todo = {checkpoint: missing for checkpoint, missing in todo.items() if missing}
+    here = [checkpoint for checkpoint in todo if checkpoint.is_here]
     sizes = {m.name: sum(len(i.ids) for i in executor.reading(m).items) for m in measures if todo}
+    seconds = round(_seconds(executor, sizes, todo, here[0], device), 1) if here else None
     return {
         "checkpoints": len(todo),
+        "checkpoints_to_fetch": len(todo) - len(here),
         "results_missing": sum(map(len, todo.values())),
-        "bytes_to_read": sum(checkpoint.n_bytes for checkpoint in todo),
+        "bytes_to_read": sum(checkpoint.n_bytes for checkpoint in here),
         "tokens": sum(sizes[m.name] for missing in todo.values() for m in missing),
-        "seconds": round(_seconds(executor, sizes, todo, device), 1) if todo else 0.0,
+        "seconds": seconds if todo else 0.0,
     }
+
+
+def _missing(executor: Executor, checkpoint: Checkpoint) -> list[Measure[Any]]:
+    fingerprints = executor.series.fingerprints
+    if checkpoint.is_here and fingerprints.knows(checkpoint.path):
+        return executor.missing(fingerprints.of(checkpoint.path))
+    return list(executor.measures)
 
 
 def _seconds(
     executor: Executor,
     sizes: dict[str, int],
-    todo: dict[Any, list[Measure[Any]]],
+    todo: dict[Checkpoint, list[Measure[Any]]],
+    first: Checkpoint,
     device: str | None,
 ) -> float:
     start = time.perf_counter()
-    anatomy = executor.live(device).at(next(iter(todo)))
+    anatomy = executor.live(device).at(first)
     loading = time.perf_counter() - start
     total = loading * len(todo)
     for measure in executor.measures:

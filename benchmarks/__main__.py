@@ -1,77 +1,64 @@
 """`make bench`: every row in a fresh process, the table on the screen, the numbers in results.json.
 
 A row is a ratio of two times taken in turn in one process, since machines are noisy and only ratios travel:
-the median over rounds of ours / against.
+the median over rounds of ours / against. With names as arguments, only rows that hold one of them.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
+import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.rows import ROWS
+from benchmarks import series, thread
+from benchmarks.row import extra_memory, times
 
 RESULTS = Path(__file__).parent / "results.json"
-ROUNDS = 7
-
-
-def ratio(ours: Callable[[], object], against: Callable[[], object]) -> tuple[float, float, float]:
-    """Median seconds of both, and the median of the ratios, round by round; one round warms up."""
-    times = []
-    for _ in range(ROUNDS + 1):
-        marks = [time.perf_counter()]
-        for work in (ours, against):
-            work()
-            marks.append(time.perf_counter())
-        times.append((marks[1] - marks[0], marks[2] - marks[1]))
-    one, other = zip(*times[1:], strict=True)
-    return (
-        statistics.median(one),
-        statistics.median(other),
-        statistics.median(a / b for a, b in times[1:]),
-    )
+ROWS = thread.ROWS | series.ROWS
 
 
 def measure(name: str) -> dict[str, object]:
     row = ROWS[name]
-    ours, against, found = ratio(*row.prepare())
-    return {
-        "name": name,
-        "ours": ours,
-        "against": against,
-        "ratio": found,
-        "aim": row.aim,
-        "met": found <= row.aim,
-        "unit": "s",
-    }
+    ours, against, *floor = row.prepare()
+    found = times(ours, against, rounds=row.rounds)
+    result: dict[str, object] = {"name": name, **found, "aim": row.aim, "met": found["ratio"] <= row.aim}
+    if floor:
+        result |= {"extra_mib": extra_memory(ours, *floor), "against_mib": extra_memory(against, *floor)}
+    return result
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(sys.argv[1])))
+    if os.environ.get("BENCHMARK_ROW"):
+        print(json.dumps(measure(os.environ["BENCHMARK_ROW"])))
         return
-    results = []
-    for name in ROWS:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks", name], check=True, capture_output=True, text=True
-        )
-        results.append(json.loads(done.stdout.splitlines()[-1]))
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    table = Table(title="ours / against, median of rounds")
-    for heading in ("row", "ours (s)", "against (s)", "ratio", "aim", "met"):
+    wanted = [name for name in ROWS if not sys.argv[1:] or any(part in name for part in sys.argv[1:])]
+    with TemporaryDirectory() as folder:
+        series.write(Path(folder))
+        results = [_in_its_own_process(name, folder) for name in wanted]
+    if wanted == list(ROWS):
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    table = Table(title="ours / against, median of rounds; MiB at the peak beyond a bare forward pass")
+    for heading in ("row", "ours (s)", "against (s)", "ratio", "aim", "met", "ours (MiB)", "against (MiB)"):
         table.add_column(heading)
     for row in results:
         numbers = (f"{row[key]:.3g}" for key in ("ours", "against", "ratio", "aim"))
-        table.add_row(row["name"], *numbers, "yes" if row["met"] else "no")
-    Console().print(table)
+        memory = (f"{row[key]:.0f}" if key in row else "" for key in ("extra_mib", "against_mib"))
+        table.add_row(row["name"], *numbers, "yes" if row["met"] else "no", *memory)
+    Console(width=160).print(table)
+
+
+def _in_its_own_process(name: str, folder: str) -> dict[str, object]:
+    environment = os.environ | {"BENCHMARK_ROW": name, series.FOLDER: folder, "TQDM_DISABLE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks"], check=True, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
     tokenizer drift     not the tokenizer of most checkpoints           } found by `Series.open`, as is
     history of another step   its trainer_state.json is another step's  } most of what is unreadable
     unreadable          no whole weights
+    not fetched         not on this machine, and the hub does not give it
     missing steps       a gap in a regular spacing; nothing to leave out
 
 Misplaced, norm and outlier are judged in `trajectory`, on checkpoints whose weights have nothing else wrong.
@@ -28,6 +29,7 @@ from babelscope.checkpoints.series import Checkpoint, Series
 from babelscope.checkpoints.spacing import gaps
 from babelscope.checkpoints.trajectory import norm_jumps, outliers, true_order
 from babelscope.checkpoints.weights import BrokenWeightsError
+from babelscope.core.errors import InputError
 from babelscope.core.progress import progress
 
 LEFT_OUT = {
@@ -56,16 +58,23 @@ def unread(series: Series) -> list[Checkpoint]:
 
 
 def survey(series: Series) -> tuple[dict[int, Contents], list[Finding]]:
-    """The contents of every checkpoint by step, and which ones could not be read."""
+    """The contents of every checkpoint by step, and which could not be read; fetches what is not here."""
     cache = ContentsCache(series.state)
     found, findings = {}, []
+    total = sum(checkpoint.n_bytes for checkpoint in unread(series) if checkpoint.is_here) / 1e6
     with progress() as display:
-        task = display.add_task("reading weights, MB", total=sum(c.n_bytes for c in unread(series)) / 1e6)
+        task = display.add_task("reading weights, MB", total=total)
 
         def advance(n_bytes: int) -> None:
             display.advance(task, n_bytes / 1e6)
 
         for checkpoint in series:
+            if not checkpoint.is_here:
+                if failure := _fetch(checkpoint):
+                    findings.append(failure)
+                    continue
+                total += checkpoint.n_bytes / 1e6
+                display.update(task, total=total)
             try:
                 found[checkpoint.step] = cache.of(checkpoint.path, advance=advance)
             except BrokenWeightsError as error:  # changed since the series was opened
@@ -86,9 +95,28 @@ def judge(
     findings += foreign_tensors(distinct, names)
     broken = {f.step for f in findings if f.kind in ("foreign tensors", "non-finite weights")}
     findings += _off_the_path({s: one for s, one in distinct.items() if s not in broken}, names)
-    steps = {*series.steps, *(f.step for f in findings if f.kind == "unreadable" and f.step is not None)}
+    left_out = (
+        f.step for f in findings if f.kind in ("unreadable", "tokenizer drift") and f.step is not None
+    )
+    steps = {*series.steps, *left_out}
     findings += [Finding(step, "missing steps", detail) for step, detail in gaps(sorted(steps))]
     return tuple(sorted(findings, key=lambda f: (f.step is None, f.step)))
+
+
+def _fetch(checkpoint: Checkpoint) -> Finding | None:
+    """Download a revision; what prevented it, else None. The other revisions may still come."""
+    try:
+        _ = checkpoint.path
+    except InputError as error:
+        return Finding(checkpoint.step, "not fetched", str(error))
+    return None
+
+
+def _known(cache: ContentsCache, checkpoint: Checkpoint) -> bool:
+    try:
+        return checkpoint.is_here and cache.knows(checkpoint.path)
+    except BrokenWeightsError:
+        return True  # there is nothing to read, as `survey` will say
 
 
 def _distinct(contents: dict[int, Contents]) -> dict[int, Contents]:

@@ -6,8 +6,8 @@ between checkpoints can be estimated later without their weights:
 
     ‖x − y‖² ≈ Σ over tensors of size · mean over sampled entries of (x_e − y_e)²
 
-Kept beside the series by (path, size, mtime, inode) of the weight files, as fingerprints are: one more
-checkpoint costs one checkpoint. The hashes give the fingerprint too, and it is put where those are kept.
+Kept beside the series as fingerprints are, so that one more checkpoint costs one checkpoint. The hashes give
+the fingerprint too, which is put where those are kept.
 """
 
 from __future__ import annotations
@@ -17,26 +17,21 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float, Int
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from babelscope.checkpoints.weights import BrokenWeightsError, Tensor, tensors, weight_files
+from babelscope.checkpoints.fingerprints import Fingerprints, chunks, key_of
+from babelscope.checkpoints.weights import Tensor, tensors
 from babelscope.core.errors import InputError
-from babelscope.core.files import digest, read_json, whole_file, write_json
+from babelscope.core.files import whole_file
 
 ENTRIES = 256  # sampled per tensor: a correlation within one tensor is then known to about 0.06
-_CHUNK = 1 << 20  # bytes; a multiple of every item's size
 _PLAIN = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 
 
@@ -62,15 +57,14 @@ class TensorContents:
 
 @dataclass(frozen=True)
 class Contents:
-    """All tensors of a checkpoint by name, and the sampled entries of each; what is not finite is 0 there."""
+    """All tensors of a checkpoint by name, and the sampled entries of each; what is not finite is 0 there.
 
+    Of an adapter they are its own tensors; its `fingerprint` includes the base's.
+    """
+
+    fingerprint: str
     tensors: dict[str, TensorContents]
     samples: dict[str, Float[np.ndarray, " sampled"]]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """As `weights.fingerprint` computes it."""
-        return digest(sorted([t.name, t.dtype, t.shape, t.hash] for t in self.tensors.values()))
 
     @property
     def norm(self) -> float:
@@ -85,34 +79,6 @@ class Contents:
         return math.sqrt(sum(squares))
 
 
-def read_contents(directory: Path, *, advance: Callable[[int], None] = lambda _: None) -> Contents:
-    """Read every weight of a checkpoint once.
-
-    Parameters
-    ----------
-    directory
-        The checkpoint.
-    advance
-        Called with the number of bytes read since the last call.
-
-    Raises
-    ------
-    BrokenWeightsError
-        If a file is truncated, its header makes no sense, or it cannot be read.
-    """
-    found, samples = {}, {}
-    with _readable():
-        parts = sorted(tensors(directory), key=attrgetter("file", "start"))
-        for file, inside in groupby(parts, key=attrgetter("file")):
-            with open(file, "rb") as handle:
-                for tensor in inside:
-                    contents, sample = _read_tensor(handle, tensor, advance)
-                    found[tensor.name] = contents
-                    if contents.sampled:
-                        samples[tensor.name] = sample
-    return Contents(found, samples)
-
-
 class ContentsCache:
     """Contents of a series' checkpoints, kept in its state directory.
 
@@ -124,33 +90,38 @@ class ContentsCache:
 
     def __init__(self, state: Path):
         self._folder = state / "contents"
-        self._fingerprints = state / "fingerprints.json"
+        self._fingerprints = Fingerprints(state / "fingerprints")
 
     def knows(self, directory: Path) -> bool:
         """Whether `of` needs no weights; `BrokenWeightsError` as for `tensors`."""
         return self._file(directory).exists()
 
     def of(self, directory: Path, *, advance: Callable[[int], None] = lambda _: None) -> Contents:
-        """The contents of a checkpoint; arguments as for `read_contents`.
+        """The contents of a checkpoint; every weight is read once, and never again.
+
+        Parameters
+        ----------
+        directory
+            The checkpoint.
+        advance
+            Called with the number of bytes read since the last call.
 
         Raises
         ------
         BrokenWeightsError
-            As for `read_contents`.
+            If a file is truncated, its header makes no sense, or it cannot be read.
         InputError
             If what is read cannot be kept.
         """
         file = self._file(directory)
-        if file.exists():
-            return _load(file)
-        self._require_writable()  # before hours of reading
-        contents = read_contents(directory, advance=advance)
-        # First: once the contents are known, nobody comes back to write it.
-        known = read_json(self._fingerprints) if self._fingerprints.exists() else {}
-        write_json(self._fingerprints, known | {file.stem: contents.fingerprint})
-        with whole_file(file) as temporary:
-            _save(contents, temporary)
-        return contents
+        if not file.exists():
+            self._require_writable()  # before hours of reading
+            found, samples = _read(directory, advance)
+            # First: once the contents are known, nobody comes back to write it.
+            known = self._fingerprints.keep(directory, {name: one.hash for name, one in found.items()})
+            with whole_file(file) as temporary:
+                _save(Contents(known, found, samples), temporary)
+        return _load(file)
 
     def _require_writable(self) -> None:
         try:
@@ -163,33 +134,28 @@ class ContentsCache:
             raise InputError(f"{self._folder} cannot be written; what is read of the weights is kept there")
 
     def _file(self, directory: Path) -> Path:
-        return self._folder / f"{_key(directory)}.safetensors"
+        return self._folder / f"{key_of(directory)}.safetensors"
 
 
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        name = Path(error.filename).name if error.filename else "a file"
-        raise BrokenWeightsError(f"{name} cannot be read: {error.strerror}") from None
-
-
-def _key(directory: Path) -> str:
-    """The key under which `Fingerprints` keeps a checkpoint."""
-    with _readable():
-        stats = [(file.name, file.stat()) for file in weight_files(directory)]
-    return digest([str(directory), [(n, s.st_size, s.st_mtime_ns, s.st_ino) for n, s in stats]])
+def _read(
+    directory: Path, advance: Callable[[int], None]
+) -> tuple[dict[str, TensorContents], dict[str, Float[np.ndarray, " sampled"]]]:
+    found, samples = {}, {}
+    for tensor in sorted(tensors(directory), key=lambda tensor: (tensor.file, tensor.start or 0)):
+        found[tensor.name], sample = _read_tensor(tensor, advance)
+        if len(sample):
+            samples[tensor.name] = sample
+    return found, samples
 
 
 def _read_tensor(
-    handle: BinaryIO, tensor: Tensor, advance: Callable[[int], None]
+    tensor: Tensor, advance: Callable[[int], None]
 ) -> tuple[TensorContents, Float[np.ndarray, " sampled"]]:
     content = hashlib.blake2b(digest_size=16)
     wanted = _positions(tensor)
     squares, non_finite, seen = 0.0, 0, 0
     sample = [np.empty(0, np.float32)]
-    for chunk in _chunks(handle, tensor):
+    for chunk in chunks(tensor):
         content.update(chunk)
         advance(len(chunk))
         values = _floats(chunk, tensor.dtype)
@@ -220,15 +186,6 @@ def _read_tensor(
     return about, found
 
 
-def _chunks(handle: BinaryIO, tensor: Tensor) -> Iterator[bytes]:
-    handle.seek(tensor.start)
-    for start in range(tensor.start, tensor.stop, _CHUNK):
-        chunk = handle.read(min(_CHUNK, tensor.stop - start))
-        if len(chunk) < min(_CHUNK, tensor.stop - start):  # its size was right when the header was read
-            raise BrokenWeightsError(f"{tensor.file.name} is being written: {tensor.name} came out short")
-        yield chunk
-
-
 def _positions(tensor: Tensor) -> Int[np.ndarray, " sampled"]:
     """Sorted positions of the sampled entries: all of a small tensor, the same ones in every checkpoint."""
     size = math.prod(tensor.shape)
@@ -238,7 +195,7 @@ def _positions(tensor: Tensor) -> Int[np.ndarray, " sampled"]:
     return np.sort(np.random.default_rng(seed).choice(size, ENTRIES, replace=False, shuffle=False))
 
 
-def _floats(raw: bytes, dtype: str) -> Float[np.ndarray, " entry"] | None:
+def _floats(raw: bytes | np.ndarray, dtype: str) -> Float[np.ndarray, " entry"] | None:
     """Decode numbers; None for integers and booleans."""
     if dtype in _PLAIN:
         return np.frombuffer(raw, _PLAIN[dtype])
@@ -266,14 +223,19 @@ _E4M3 = _e4m3()
 def _save(contents: Contents, file: Path) -> None:
     about = [asdict(tensor) for tensor in contents.tensors.values()]
     together = np.concatenate([*contents.samples.values(), np.empty(0, np.float32)])
-    save_file({"samples": together}, file, metadata={"tensors": json.dumps(about)})
+    metadata = {"fingerprint": contents.fingerprint, "tensors": json.dumps(about)}
+    # Through memory: the library would not say in an OSError that a disk is full.
+    file.write_bytes(save({"samples": together}, metadata=metadata))
 
 
 def _load(file: Path) -> Contents:
     with safe_open(file, framework="numpy") as stored:
-        about = json.loads(stored.metadata()["tensors"])
+        metadata = stored.metadata()
         together = stored.get_tensor("samples")
+    about = json.loads(metadata["tensors"])
     found = {one["name"]: TensorContents(**one | {"shape": tuple(one["shape"])}) for one in about}
     ends = np.cumsum([tensor.sampled for tensor in found.values()])
     cut = dict(zip(found, np.split(together, ends)[:-1], strict=True))
-    return Contents(found, {name: sample for name, sample in cut.items() if len(sample)})
+    return Contents(
+        metadata["fingerprint"], found, {name: sample for name, sample in cut.items() if len(sample)}
+    )

@@ -10,7 +10,7 @@ combines its base's, its settings and its own tensors'.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from babelscope.checkpoints.weights import (
 )
 from babelscope.core.files import digest, read_json, write_json
 
-CHUNK = 1 << 20  # bytes read at a time
+CHUNK = 1 << 20  # bytes; a multiple of every item's size
 
 
 def tensor_fingerprints(directory: Path) -> dict[str, str]:
@@ -49,40 +49,53 @@ class Fingerprints:
 
     Parameters
     ----------
-    cache
-        JSON file of the checkpoints' fingerprints; those of tensors go one file per checkpoint into the
-        folder of the same name. Written after each new one, so that hashing is never repeated.
+    folder
+        Holds one file per checkpoint, so that processes that share it never undo one another's work.
     """
 
-    def __init__(self, cache: Path):
-        self._cache = cache
-        self._known: dict[str, str] = read_json(cache) if cache.exists() else {}
+    def __init__(self, folder: Path):
+        self._folder = folder
 
     def of(self, directory: Path) -> str:
-        """The fingerprint of a checkpoint; `BrokenWeightsError` as for `tensors`."""
-        key = _key(directory)
-        if key not in self._known:
-            self._known[key] = _combined(directory, self.tensors_of(directory), self.of)
-            write_json(self._cache, self._known)
-        return self._known[key]
+        """The fingerprint of a checkpoint, hashed once; `BrokenWeightsError` as for `tensors`."""
+        if not self.knows(directory):
+            return self.keep(directory, tensor_fingerprints(directory))
+        return read_json(self._file(directory))
 
-    def tensors_of(self, directory: Path) -> dict[str, str]:
-        """`tensor_fingerprints` of a checkpoint."""
-        file = self._cache.with_suffix("") / f"{_key(directory)}.json"
-        if not file.exists():
-            write_json(file, tensor_fingerprints(directory))
-        return read_json(file)
+    def knows(self, directory: Path) -> bool:
+        """Whether `of` reads no weights."""
+        return self._file(directory).exists()
+
+    def keep(self, directory: Path, hashes: Mapping[str, str]) -> str:
+        """Store and return what `tensor_fingerprints` of a checkpoint make up."""
+        found = _combined(directory, hashes, self.of)
+        write_json(self._file(directory), found)
+        return found
+
+    def _file(self, directory: Path) -> Path:
+        return self._folder / f"{key_of(directory)}.json"
 
 
-def _key(directory: Path) -> str:
-    stats = [(file.name, file.stat()) for file in weight_files(directory)]
+def key_of(directory: Path) -> str:
+    """What names the present weight files of a checkpoint without reading them.
+
+    Raises
+    ------
+    BrokenWeightsError
+        If they cannot be found.
+    """
+    try:
+        stats = [(file.name, file.stat()) for file in weight_files(directory)]
+    except OSError as error:
+        name = Path(error.filename).name if error.filename else "a file"
+        raise BrokenWeightsError(f"{name} cannot be read: {error.strerror}") from None
     named: list[Any] = [str(directory), [(n, s.st_size, s.st_mtime_ns, s.st_ino) for n, s in stats]]
     if is_adapter(directory):
         named.append(adapter_settings(directory))
     return digest(named)
 
 
-def _combined(directory: Path, hashes: dict[str, str], base_of: Callable[[Path], str]) -> str:
+def _combined(directory: Path, hashes: Mapping[str, str], base_of: Callable[[Path], str]) -> str:
     own = digest(sorted([t.name, t.dtype, t.shape, hashes[t.name]] for t in tensors(directory)))
     if not is_adapter(directory):
         return own
@@ -91,21 +104,33 @@ def _combined(directory: Path, hashes: dict[str, str], base_of: Callable[[Path],
 
 def _hash(tensor: Tensor) -> str:
     content = hashlib.blake2b(digest_size=16)
-    for chunk in _chunks(tensor):
+    for chunk in chunks(tensor):
         content.update(chunk)
     return content.hexdigest()
 
 
-def _chunks(tensor: Tensor) -> Iterator[Any]:
+def chunks(tensor: Tensor) -> Iterator[Any]:
+    """A tensor's bytes, at most `CHUNK` at a time and then read-only.
+
+    Raises
+    ------
+    BrokenWeightsError
+        If its file has shrunk or cannot be read.
+    """
     if tensor.start is None or tensor.stop is None:
         import torch
 
-        yield tensor.values.contiguous().flatten().view(torch.uint8).numpy()
+        content = tensor.values.contiguous().flatten().view(torch.uint8).numpy()
+        yield from (content[start : start + CHUNK] for start in range(0, len(content), CHUNK))
         return
-    with open(tensor.file, "rb") as handle:
-        handle.seek(tensor.start)
-        for start in range(tensor.start, tensor.stop, CHUNK):
-            chunk = handle.read(min(CHUNK, tensor.stop - start))
-            if len(chunk) < min(CHUNK, tensor.stop - start):
-                raise BrokenWeightsError(f"{tensor.file.name} is being written: {tensor.name} came out short")
-            yield chunk
+    try:
+        with open(tensor.file, "rb") as handle:
+            handle.seek(tensor.start)
+            for start in range(tensor.start, tensor.stop, CHUNK):
+                chunk = handle.read(min(CHUNK, tensor.stop - start))
+                if len(chunk) < min(CHUNK, tensor.stop - start):
+                    short = f"{tensor.name} came out short"
+                    raise BrokenWeightsError(f"{tensor.file.name} is being written: {short}")
+                yield chunk
+    except OSError as error:
+        raise BrokenWeightsError(f"{tensor.file.name} cannot be read: {error.strerror}") from None

@@ -51,7 +51,8 @@ def read_history(directory: Path, checkpoints: Sequence[Checkpoint]) -> tuple[li
         _add_logs(sources, findings, directory, {EVENTS: read_tensorboard})
     if not sources:
         detail = f"{last.name} has no trainer_state.json, and there is no log: no losses, no learning rate"
-        return [], [*findings, Finding(last.step, "no history", detail)]
+        said = any(finding.kind == "history of another step" for finding in findings)
+        return [], findings if said else [*findings, Finding(last.step, "no history", detail)]
     history: list[Row] = []
     for name, rows in sources.items():
         known = {(row.get("step"), key) for row in history for key in row if key != "step"}
@@ -121,7 +122,7 @@ def _trainer_name(tag: str) -> str:
 
 def _trainer_state(checkpoints: Sequence[Checkpoint]) -> tuple[dict[str, list[Row]], list[Finding]]:
     """The newest log that belongs to its checkpoint: the last one's, unless something is wrong with it."""
-    logs, findings = {}, []
+    logs, findings, others = {}, [], []
     for checkpoint in checkpoints:
         if not checkpoint.is_here or not (file := checkpoint.path / "trainer_state.json").exists():
             continue
@@ -142,7 +143,11 @@ def _trainer_state(checkpoints: Sequence[Checkpoint]) -> tuple[dict[str, list[Ro
             logs[checkpoint.step] = {name: log}
         else:
             detail = f"{name} is that of step {step}; its log is not used"
-            findings.append(Finding(checkpoint.step, "history of another step", detail))
+            others.append(Finding(checkpoint.step, "history of another step", detail))
+    if len(others) > 1 and not logs:  # the folders count something else, such as epochs
+        detail = f"{len(others)} folders disagree with their trainer_state.json, as in {others[0].detail}"
+        others = [Finding(None, "history of another step", detail)]
+    findings += others
     newest = max(logs, default=None)
     last = checkpoints[-1]
     if newest is not None and newest != last.step and last.step not in {finding.step for finding in findings}:

@@ -14,31 +14,24 @@ torch's default dtype for the whole process.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from babelscope.checkpoints.mapping import Layout, aliases, layout_of, mapping_of
-from babelscope.checkpoints.reading import read_weights, refuse_non_finite
+from babelscope.checkpoints.opening import config_of, first_line, open_model, settings_of
+from babelscope.checkpoints.reading import read_weights
 from babelscope.checkpoints.series import Checkpoint, Series
-from babelscope.checkpoints.weights import is_adapter, model_folder, tensors
+from babelscope.checkpoints.weights import is_adapter
 from babelscope.core.errors import InputError
 from babelscope.interp.anatomy import Anatomy
 
 READERS = 8  # more would not read a page cache or a disk any faster
-
-# Settings that say nothing about what a model in eval() computes from its weights.
-_IDLE = re.compile(
-    r"^_|version$|dtype$|^architectures$|^use_cache$|initializer|dropout|pdrop$|token_id$|^loss|gradient"
-)
-_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 class LiveModel:
@@ -99,7 +92,7 @@ class LiveModel:
 
     def at_random(self, seed: int) -> Anatomy:
         """The model as it might have been initialised: the null of every measure."""
-        config = AutoConfig.from_pretrained(model_folder(self.series.checkpoints[0].path), **_LOCAL)
+        config = config_of(self.series.described, what=self.series.described.name)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             fresh = AutoModelForCausalLM.from_config(config, dtype=self.dtype)
@@ -128,7 +121,8 @@ class LiveModel:
         if mapping is None or self._anatomy is None:
             return self._open(checkpoint)
         readers = min(torch.get_num_threads(), READERS)
-        read_weights(checkpoint.path, mapping, self._anatomy.model.state_dict(), readers=readers)
+        state = self._anatomy.model.state_dict()
+        read_weights(checkpoint.path, mapping, state, readers=readers, what=checkpoint.name)
         return self._anatomy
 
     def _read_ahead(self, checkpoint: Checkpoint) -> bool:
@@ -142,7 +136,8 @@ class LiveModel:
                 entry: torch.empty_like(state[entry], device="cpu", pin_memory=pinned)
                 for entry in mapping.values()
             }
-        read_weights(checkpoint.path, mapping, self._copy, readers=1)  # the measure has the processors
+        # One reader: the measure has the processors.
+        read_weights(checkpoint.path, mapping, self._copy, readers=1, what=checkpoint.name)
         return True
 
     def _mapping(self, checkpoint: Checkpoint) -> dict[str, str] | None:
@@ -151,22 +146,9 @@ class LiveModel:
         return None if is_adapter(checkpoint.path) else self._mappings.get(layout_of(checkpoint.path))
 
     def _open(self, checkpoint: Checkpoint) -> Anatomy:
-        path, what = checkpoint.path, checkpoint.path.name
-        list(tensors(path))  # says in words what is broken
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                model_folder(path), dtype=self.dtype, output_loading_info=True, **_LOCAL
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"{what} cannot be opened: {_first_line(error)}") from None
-        fresh, info = loaded
-        if info["missing_keys"]:  # transformers would leave them as initialised, with a warning
-            raise InputError(f"{what} lacks {', '.join(sorted(info['missing_keys'])[:3])}")
-        adapter = is_adapter(path)
-        if adapter:
-            fresh = _merged(fresh, path)
-        refuse_non_finite(fresh.state_dict(), what=what)
-        if not adapter and (layout := layout_of(path)) not in self._mappings:
+        path, what = checkpoint.path, checkpoint.name
+        fresh = open_model(path, what=what, dtype=self.dtype)
+        if not is_adapter(path) and (layout := layout_of(path)) not in self._mappings:
             self._mappings[layout] = mapping_of(fresh, path)
         return self._adopt(fresh, what=what)
 
@@ -182,51 +164,20 @@ class LiveModel:
         try:
             live.load_state_dict(fresh.state_dict(), strict=True)
         except RuntimeError as error:
-            raise InputError(f"{what} is not the series' model: {_first_line(error)}") from None
+            raise InputError(f"{what} is not the series' model: {first_line(error)}") from None
         return self._anatomy
 
     def _refuse_other_settings(self, checkpoint: Checkpoint) -> None:
         """A swap changes weights only: one with, say, another rotary base would be run with the first's."""
-        own = _settings_of(checkpoint.path)
+        own = settings_of(checkpoint.path, what=checkpoint.name)
         other = sorted(k for k in own.keys() | self._settings if own.get(k) != self._settings.get(k))
         if other:
             was, now = self._settings.get(other[0]), own.get(other[0])
             raise InputError(
-                f"{checkpoint.path.name} is configured unlike {self.series.checkpoints[0].path.name} "
+                f"{checkpoint.name} is configured unlike {self.series.described.name} "
                 f"({other[0]}: {now!r}, not {was!r}); measure it in a series of its own"
             )
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        return _settings_of(self.series.checkpoints[0].path)
-
-
-def _settings_of(path: Path) -> dict[str, Any]:
-    try:
-        config = AutoConfig.from_pretrained(model_folder(path), **_LOCAL)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path.name} has no usable config.json: {_first_line(error)}") from None
-    return {key: value for key, value in config.to_dict().items() if not _IDLE.search(key)}
-
-
-def _merged(base: Any, adapter: Path) -> Any:
-    """The base with the adapter's changes added to its weights: a plain model again."""
-    try:
-        from peft import PeftModel, get_peft_model_state_dict
-    except ImportError:
-        raise InputError(
-            f"{adapter.name} is a PEFT adapter; install what merges it with `pip install 'babelscope[peft]'`"
-        ) from None
-    try:
-        adapted = PeftModel.from_pretrained(base, adapter)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{adapter.name} does not fit its base: {_first_line(error)}") from None
-    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
-    missing = sorted(wanted - {tensor.name for tensor in tensors(adapter)})
-    if missing:  # peft would leave them as initialised
-        raise InputError(f"{adapter.name} lacks {', '.join(missing[:3])}")
-    return adapted.merge_and_unload()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+        return settings_of(self.series.described, what=self.series.described.name)

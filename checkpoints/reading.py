@@ -37,7 +37,7 @@ class _Piece(NamedTuple):
 
 
 def read_weights(
-    directory: Path, mapping: Mapping[str, str], into: Mapping[str, torch.Tensor], *, readers: int
+    directory: Path, mapping: Mapping[str, str], into: Mapping[str, torch.Tensor], *, readers: int, what: str
 ) -> None:
     """Fill `into[mapping[name]]` from each tensor `name` on disk, cast to what is there.
 
@@ -45,6 +45,8 @@ def read_weights(
     ----------
     readers
         How many threads read.
+    what
+        How to call the checkpoint.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def read_weights(
     with ThreadPoolExecutor(readers) as pool:
         total = sum(pool.map(_fill, (pieces[first::readers] for first in range(readers))))
     if not math.isfinite(total):
-        refuse_non_finite({entry: into[entry] for entry in mapping.values()}, what=directory.name)
+        refuse_non_finite({entry: into[entry] for entry in mapping.values()}, what=what)
 
 
 def read_tensor(tensor: Tensor) -> torch.Tensor:

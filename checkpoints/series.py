@@ -24,7 +24,7 @@ from babelscope.checkpoints.findings import Finding
 from babelscope.checkpoints.fingerprints import Fingerprints
 from babelscope.checkpoints.history import read_history
 from babelscope.checkpoints.layouts import Place, find, shown
-from babelscope.checkpoints.weights import BrokenWeightsError, model_folder, weight_files
+from babelscope.checkpoints.weights import BrokenWeightsError, model_folder, own_files
 from babelscope.core.errors import InputError
 from babelscope.core.files import read_json
 
@@ -78,7 +78,8 @@ class Checkpoint:
 
     @property
     def n_bytes(self) -> int:
-        return sum(file.stat().st_size for file in weight_files(self.path))
+        """Of its weight files; of an adapter, its own."""
+        return sum(file.stat().st_size for file in own_files(self.path))
 
     def to_transformer_lens(self, *, dtype: str = "float32", device: str | None = None) -> TransformerBridge:
         """This checkpoint as a `TransformerBridge`, for everything that TransformerLens offers.
@@ -92,13 +93,14 @@ class Checkpoint:
 
         Raises
         ------
-        InputError
-            If there is no such dtype, if the checkpoint has no tokenizer, or if TransformerLens does not know
-            the architecture.
+        InputError, BrokenWeightsError
+            If there is no such dtype, if the checkpoint cannot be opened or has no tokenizer, or if
+            TransformerLens does not know the architecture.
         """
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
+        from babelscope.checkpoints.opening import open_model
         from babelscope.interp.transformer_lens import take_over
 
         wanted = getattr(torch, dtype, None)
@@ -107,7 +109,7 @@ class Checkpoint:
         if tokenizer_hash(self.path) is None:
             raise InputError(f"{self.path} has no tokenizer; copy its files there")
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model: Any = AutoModelForCausalLM.from_pretrained(self.path, dtype=wanted, local_files_only=True)
+        model = open_model(self.path, what=self.name, dtype=wanted)
         tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
         return take_over(model.to(place).eval(), tokenizer)
 
@@ -252,7 +254,7 @@ class Series:
 
     @cached_property
     def fingerprints(self) -> Fingerprints:
-        return Fingerprints(self.state / "fingerprints.json")
+        return Fingerprints(self.state / "fingerprints")
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:

@@ -124,6 +124,12 @@ def weight_files(directory: Path) -> list[Path]:
     raise BrokenWeightsError("has no model.safetensors and no pytorch_model.bin")
 
 
+def own_files(directory: Path) -> list[Path]:
+    """Those of `weight_files` that are the checkpoint's own: all but an adapter's base."""
+    files = weight_files(directory)
+    return files[-1:] if is_adapter(directory) else files
+
+
 def tensors(directory: Path) -> Iterator[Tensor]:
     """Every tensor of a checkpoint, from the headers alone; an adapter's own, once its base is found whole.
 
@@ -134,12 +140,10 @@ def tensors(directory: Path) -> Iterator[Tensor]:
     BrokenWeightsError
         If a file cannot be read, is truncated, or makes no sense.
     """
-    files = weight_files(directory)
     if is_adapter(directory):
         list(tensors(model_folder(directory)))
-        files = files[-1:]
     seen: dict[str, Path] = {}
-    for file in files:
+    for file in own_files(directory):
         try:
             parts = list(_header(file) if file.suffix == ".safetensors" else _pickled(file))
         except OSError as error:

@@ -1,7 +1,7 @@
 """The one extension point: what a measure is, and what it may ask for.
 
 A measure declares its name, version, configuration, the stream it reads and its kind. The executor
-(`analyses.sweep`) groups measures by stream, makes one forward pass for all that observe it, cuts
+(`analyses.executor`) groups measures by stream, makes one forward pass for all that observe it, cuts
 the stream into shards, and stores what comes back. A measure never sees a file.
 
     observe    hooks on a shared forward pass        -> `Observe.observer`

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from babelscope.analyses.sharding import Shard
+from babelscope.analyses.executor import require_dtype
+from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.cli.output import (
     PLACE,
     Device,
@@ -65,6 +66,7 @@ def command(
     Several processes, each with its --shard, fill one store; whoever finds nothing owed by another draws the
     conclusions.
     """
+    require_dtype(dtype)
     part = Shard.parse(shard) if shard is not None else Shard.from_environment()
     reading = read_directory(
         directory,
@@ -74,7 +76,6 @@ def command(
         questions=questions,
         available=available,
         tokens=tokens,
-        keep_flagged=keep_flagged,
     )
     if dry_run:
         cost = reading.plan(device=device, dtype=dtype, shard=part)
@@ -82,9 +83,14 @@ def command(
             *(f"{name.replace('_', ' ')}: {value}" for name, value in cost.items())
         )
         return 0
+    if part == WHOLE:
+        reading = reading.audited(keep_flagged=keep_flagged)
     results = reading.sweep(device=device, dtype=dtype, shard=part)
     if results.owed:
         return _leave_to_others(results, part, as_json=as_json)
+    if part != WHOLE:  # an audit reads all weights: once is enough for all shards
+        reading = reading.audited(keep_flagged=keep_flagged)
+        results = reading.sweep(device=device, dtype=dtype)
     analysis = reading.conclude(results)
     out = out or reading.series.directory / "analysis"
     written = write_analysis(analysis, out)
@@ -100,7 +106,7 @@ def _leave_to_others(results: Results, shard: Shard, *, as_json: bool) -> int:
     """Say what this process did and what is missing; not a failure, which would stop the other ranks."""
     failed = [asdict(finding) for finding in results.findings if finding.kind == "not measured"]
     steps = {finding["step"] for finding in failed}
-    done = [c.path.name for c in shard.of(results.series.checkpoints) if c.step not in steps]
+    done = [c.name for c in shard.of(results.series.checkpoints) if c.step not in steps]
     if as_json:
         emit({"shard": str(shard), "done": done, "not_measured": failed, "owed": list(results.owed)})
         return 0

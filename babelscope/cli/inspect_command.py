@@ -14,7 +14,7 @@ from babelscope.checkpoints.contents import Contents
 from babelscope.checkpoints.findings import Finding
 from babelscope.checkpoints.layouts import shown
 from babelscope.checkpoints.series import Series
-from babelscope.checkpoints.weights import weight_files
+from babelscope.checkpoints.weights import own_files
 from babelscope.cli.output import PLACE, DryRun, Json, emit, say, show
 
 
@@ -29,15 +29,18 @@ def command(
     """
     series = Series.open(directory)
     missing = unread(series)
+    here = [checkpoint for checkpoint in missing if checkpoint.is_here]
     cost = {
+        "checkpoints_to_fetch": len(missing) - len(here),
         "checkpoints_to_read": len(missing),
-        "files_to_read": sum(len(weight_files(checkpoint.path)) for checkpoint in missing),
-        "bytes_to_read": sum(checkpoint.n_bytes for checkpoint in missing),
+        "files_to_read": sum(len(own_files(checkpoint.path)) for checkpoint in here),
+        "bytes_to_read": sum(checkpoint.n_bytes for checkpoint in here),
     }
     if dry_run:
         emit(cost) if as_json else say(*(f"{name.replace('_', ' ')}: {n:,}" for name, n in cost.items()))
         return 0
     contents, unreadable = survey(series)
+    bytes_read = sum(checkpoint.n_bytes for checkpoint in missing if checkpoint.is_here)
     findings = judge(series, contents, unreadable)
     rows = list(_rows(series, contents, findings))
     document = {
@@ -48,7 +51,7 @@ def command(
         "checkpoints": rows,
         "evaluations": len(series.scores),
         "history": sorted({key for entry in series.history for key in entry}),
-        "bytes_read": cost["bytes_to_read"],
+        "bytes_read": bytes_read,
         "findings": [asdict(finding) for finding in findings],
     }
     if as_json:
@@ -58,7 +61,7 @@ def command(
         title = f"{shown(str(directory))}: {document['architecture']}, {len(series)} checkpoints, {languages}"
         show(title, [_shown(row) for row in rows])
         say(f"history: {', '.join(document['history']) or 'none'}; {len(series.scores)} scores of evaluators")
-        say(f"read: {cost['bytes_to_read'] / 1e6:,.1f} MB of weights; the rest was known")
+        say(f"read: {bytes_read / 1e6:,.1f} MB of weights; the rest was known")
         say(*([f"! {f.kind}: {f.detail}" for f in findings] or ["no findings"]))
     return 1 if findings else 0
 
@@ -74,7 +77,7 @@ def _rows(
         yield {
             "step": checkpoint.step,
             "name": checkpoint.name,
-            "bytes": checkpoint.n_bytes,
+            "bytes": checkpoint.n_bytes if checkpoint.is_here else None,
             "tokens": checkpoint.tokens,
             "tokens_seen": checkpoint.tokens_seen,
             "fingerprint": found.fingerprint if found else None,
@@ -92,7 +95,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     by_language = ", ".join(f"{name} {count:,}" for name, count in (row["tokens"] or {}).items())
     return {
         "step": row["step"],
-        "MB": row["bytes"] / 1e6,
+        "MB": "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.3g}",
         "tokens": by_language or ("not recorded" if seen is None else f"{seen:,}"),
         "norm": "" if row["norm"] is None else f"{row['norm']:.5g}",
         "moved": "" if row["moved"] is None else f"{row['moved']:.2%}",

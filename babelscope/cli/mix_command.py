@@ -53,8 +53,7 @@ def command(
         questions=questions,
         available=available,
         tokens=tokens,
-        keep_flagged=keep_flagged,
-    )
+    ).audited(keep_flagged=keep_flagged)
     analysis = reading.conclude(reading.sweep(device=device))
     found = analysis.recommendation
     if found is None:

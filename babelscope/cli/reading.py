@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,12 @@ class Reading:
 
     series: Series
     questions: Questions
+
+    def audited(self, *, keep_flagged: bool) -> Reading:
+        """Without the checkpoints that the audit flags, unless they are to be kept; with its findings."""
+        findings = audit(self.series)
+        left_out = set() if keep_flagged else flagged(findings)
+        return replace(self, series=self.series.without(left_out, findings))
 
     def plan(self, *, device: str | None, dtype: str, shard: Shard) -> dict[str, Any]:
         """What `sweep` would cost."""
@@ -56,18 +62,13 @@ def read_directory(
     questions: Path | None = None,
     available: list[str] | None = None,
     tokens: int | None = None,
-    keep_flagged: bool = False,
 ) -> Reading:
-    """Open a series and find its questions, refusing what cannot work before anything is computed.
-
-    Checkpoints that the audit flags are left out, unless they are to be kept; its findings stay either way.
-    """
+    """Open a series and find its questions, refusing what cannot work before anything is computed."""
     counts = {name: _count(name, value) for name, value in pairs(available, option="--available").items()}
     series = Series.open(directory, pivot=pivot, target=target)
     texts = {name: Path(path) for name, path in pairs(text, option="--text").items()}
     asked = Questions.of(series, texts=texts, file=questions, tokens=tokens, available=counts)
-    findings = audit(series)
-    return Reading(series.without(set() if keep_flagged else flagged(findings), findings), asked)
+    return Reading(series, asked)
 
 
 def write_analysis(analysis: Analysis, out: Path) -> dict[str, Path]:

@@ -36,11 +36,11 @@ def analyze(run: Path, at: int | None) -> int | None:
     """Run the command in a forked child that may kill itself; the number of events."""
 
     def work() -> int:
-        from babelscope.analyses import sweep
+        from babelscope.analyses import executor
         from babelscope.checkpoints.series import Series
         from babelscope.cli import main
 
-        sweep.OBSERVED = 512  # several shards, so that kills fall between them
+        executor.OBSERVED = 512  # several shards, so that kills fall between them
         assert Series.open(run).findings
         bomb = Bomb(run, at)
         Path.write_bytes = bomb.half_written(Path.write_bytes, lambda path, _content: path)

@@ -14,7 +14,7 @@ import pytest
 import torch
 import xarray as xr
 
-from babelscope.analyses import sweep as sweep_module
+from babelscope.analyses import executor as executor_module
 from babelscope.analyses.analysis import analyse
 from babelscope.analyses.planning import plan
 from babelscope.analyses.sharding import WHOLE, Shard, own_gpu
@@ -139,7 +139,7 @@ def test_the_cost_of_a_shard_is_that_of_its_part(series):
 
 @pytest.mark.parametrize("moment", ["save_part", "has_part"])
 def test_a_result_that_another_process_finishes_meanwhile_is_taken_as_it_is(series, monkeypatch, moment):
-    monkeypatch.setattr(sweep_module, "OBSERVED", 16)
+    monkeypatch.setattr(executor_module, "OBSERVED", 16)
     loss = every_measure()[:1]
     done = Store(series.state / "done")
     sweep(series, loss, store=done)
@@ -175,7 +175,7 @@ def race(run: Path, store: Path, shards: list[str]) -> None:
     """Fork a process per shard and let them all begin at the same moment."""
     import babelscope.checkpoints.live  # noqa: F401 - before the forks
 
-    sweep_module.OBSERVED = PARTS
+    executor_module.OBSERVED = PARTS
     gate, open_gate = os.pipe()
     children = []
     for shard in shards:
@@ -196,7 +196,7 @@ def race(run: Path, store: Path, shards: list[str]) -> None:
 
 def test_processes_at_the_same_time_leave_what_one_leaves(make_run, monkeypatch):
     """Two shards, and a whole run that computes what the shards compute."""
-    monkeypatch.setattr(sweep_module, "OBSERVED", PARTS)
+    monkeypatch.setattr(executor_module, "OBSERVED", PARTS)
     series = Series.open(make_run(steps=(0, 10)))
     shared = series.state / "shared"
     arguments = [str(series.directory), str(shared), json.dumps(["1/2", "2/2", "1/1"])]

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from babelscope.analyses import executor as executor_module
 from babelscope.analyses import store as store_module
-from babelscope.analyses import sweep as sweep_module
+from babelscope.analyses.executor import shards
 from babelscope.analyses.store import Store
-from babelscope.analyses.sweep import shards, sweep
+from babelscope.analyses.sweep import sweep
 from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
 from babelscope.interp.loss import LanguageLoss
@@ -65,7 +66,7 @@ def test_one_more_checkpoint_costs_one_checkpoint(series, make_run):
 
 
 def test_shards_left_by_a_kill_are_used_and_the_result_is_the_same(series, monkeypatch):
-    monkeypatch.setattr(sweep_module, "OBSERVED", 16)
+    monkeypatch.setattr(executor_module, "OBSERVED", 16)
     whole = sweep(series, every_measure()[:1], store=Store(series.state / "whole"))["language_loss"]
     killed = Store(series.state / "killed")
     written = []

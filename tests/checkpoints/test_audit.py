@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from babelscope.checkpoints import weights
+from babelscope.checkpoints import fingerprints
 from babelscope.checkpoints.audit import audit, flagged, unread
+from babelscope.checkpoints.fingerprints import Fingerprints, fingerprint
 from babelscope.checkpoints.series import Series
 from babelscope.checkpoints.spacing import gaps
-from babelscope.checkpoints.weights import Fingerprints, fingerprint, tensors
+from babelscope.checkpoints.weights import tensors
 from babelscope.core.errors import InputError
 from tests.walks import REGIMES, SPACINGS, blank_out, write_series, write_weights
 
@@ -249,9 +250,9 @@ def test_the_audit_leaves_the_fingerprints_where_a_sweep_looks_for_them(make_wal
     series = Series.open(make_walk(EVEN[:4]))
     expected = {c.step: fingerprint(c.path) for c in series}
     audit(series)
-    monkeypatch.setattr(weights, "fingerprint", lambda _: pytest.fail("hashed again"))
+    monkeypatch.setattr(fingerprints, "_hash", lambda _: pytest.fail("hashed again"))
     assert {c.step: series.fingerprints.of(c.path) for c in series} == expected
-    kept = Fingerprints(series.state / "fingerprints.json")
+    kept = Fingerprints(series.state / "fingerprints")
     assert {c.step: kept.of(c.path) for c in series} == expected
 
 

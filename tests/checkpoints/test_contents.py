@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import tracemalloc
 
 import numpy as np
@@ -11,8 +13,8 @@ import torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
-from babelscope.checkpoints.contents import ENTRIES, ContentsCache, read_contents
-from babelscope.checkpoints.weights import fingerprint
+from babelscope.checkpoints.contents import ENTRIES, ContentsCache
+from babelscope.checkpoints.fingerprints import fingerprint
 from tests.conftest import make_model
 
 EVERY_CODE = torch.arange(256, dtype=torch.uint8)  # of an 8-bit float
@@ -31,9 +33,20 @@ BUFFERS = {"mask": torch.ones(3, 3, dtype=torch.bool), "positions": torch.arange
 
 
 @pytest.fixture
-def contents(tmp_path):
+def read(tmp_path):
+    """Contents as a new process finds them, which knows none of them yet."""
+
+    def read(directory, **options):
+        shutil.rmtree(tmp_path / "state", ignore_errors=True)
+        return ContentsCache(tmp_path / "state").of(directory, **options)
+
+    return read
+
+
+@pytest.fixture
+def contents(tmp_path, read):
     save_file(TENSORS | BUFFERS, tmp_path / "model.safetensors")
-    return read_contents(tmp_path)
+    return read(tmp_path)
 
 
 @pytest.mark.parametrize("name", TENSORS)
@@ -53,14 +66,30 @@ def test_buffers_are_hashed_and_nothing_else(contents):
     assert all(contents.tensors[name].norm == 0 for name in BUFFERS)
 
 
-def test_the_fingerprint_is_the_one_of_the_weights_alone(tmp_path, contents):
+def test_the_fingerprint_is_the_one_of_the_weights_alone(tmp_path, contents, read):
     assert contents.fingerprint == fingerprint(tmp_path)
     make_model("gpt2").save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
-    assert read_contents(tmp_path / "sharded").fingerprint == fingerprint(tmp_path / "sharded")
+    assert read(tmp_path / "sharded").fingerprint == fingerprint(tmp_path / "sharded")
+
+
+def test_bin_files_and_adapters_are_read_like_safetensors(tmp_path, contents, read):
+    plain = tmp_path / "bin"
+    plain.mkdir()
+    torch.save(TENSORS | BUFFERS, plain / "pytorch_model.bin")
+    pickled = read(plain)
+    assert pickled.fingerprint == contents.fingerprint == fingerprint(plain)
+    assert pickled.tensors == contents.tensors
+
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    save_file({"a.lora_A.weight": torch.ones(2, 3)}, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(plain)}))
+    found = read(adapter)
+    assert set(found.tensors) == {"a.lora_A.weight"}
+    assert found.fingerprint == fingerprint(adapter)
 
 
 def test_what_is_kept_is_what_was_read(tmp_path, contents):
-    ContentsCache(tmp_path / "state").of(tmp_path)
     kept = ContentsCache(tmp_path / "state").of(tmp_path)
     assert kept.tensors == contents.tensors
     assert kept.samples.keys() == contents.samples.keys()
@@ -68,7 +97,7 @@ def test_what_is_kept_is_what_was_read(tmp_path, contents):
         np.testing.assert_array_equal(kept.samples[name], sample)
 
 
-def test_a_large_tensor_is_sampled_at_the_same_places_everywhere(tmp_path):
+def test_a_large_tensor_is_sampled_at_the_same_places_everywhere(tmp_path, read):
     rng = np.random.default_rng(0)
     one = rng.permutation(700 * 900).reshape(700, 900).astype(np.float32)  # more than one chunk
     moved = one + rng.normal(size=one.shape).astype(np.float32)
@@ -77,7 +106,7 @@ def test_a_large_tensor_is_sampled_at_the_same_places_everywhere(tmp_path):
     for name, tensor in {"one": one, "moved": moved}.items():
         (tmp_path / name).mkdir()
         save_arrays({"w": tensor, "b": small}, tmp_path / name / "model.safetensors")
-        found.append(read_contents(tmp_path / name))
+        found.append(read(tmp_path / name))
     assert len(found[0].samples["w"]) == ENTRIES
     assert np.isin(found[0].samples["w"], one).all()
     places = [int(np.flatnonzero(one == value)[0]) for value in found[0].samples["w"]]
@@ -87,17 +116,17 @@ def test_a_large_tensor_is_sampled_at_the_same_places_everywhere(tmp_path):
     assert found[0].distance(found[1]) == pytest.approx(np.linalg.norm(one - moved), rel=0.15)
 
 
-def test_memory_does_not_grow_with_the_model(tmp_path):
+def test_memory_does_not_grow_with_the_model(tmp_path, read):
     big = np.ones(8_000_000, np.float32)
     save_arrays({"w": big}, tmp_path / "model.safetensors")
     tracemalloc.start()
-    read_contents(tmp_path)
+    read(tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < big.nbytes / 4
 
 
-def test_progress_is_told_in_bytes(tmp_path, contents):
+def test_progress_is_told_in_bytes(tmp_path, contents, read):
     told = []
-    read_contents(tmp_path, advance=told.append)
+    read(tmp_path, advance=told.append)
     assert sum(told) == sum(t.numel() * t.element_size() for t in (TENSORS | BUFFERS).values())

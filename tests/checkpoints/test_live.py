@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from babelscope.checkpoints.layouts import Place
 from babelscope.checkpoints.live import LiveModel
 from babelscope.checkpoints.mapping import mapping_of
 from babelscope.checkpoints.series import Checkpoint, Series
@@ -54,6 +55,10 @@ def assert_same_model(model, expected):
 
 def fresh(checkpoint, dtype=torch.float32):
     return AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=dtype)
+
+
+def at(step, folder):
+    return Checkpoint(Place(step, folder.name, "checkpoint-", folder))
 
 
 def edit(checkpoint, change, file="model.safetensors"):
@@ -150,11 +155,11 @@ def test_layouts_of_one_series_may_differ(make_run, tmp_path, opened):
     make_model("llama", seed=10).save_pretrained(run / "sharded", max_shard_size="20KB")
     as_bin(series.at(20).path, run / "bin", shards=2)
     shutil.copytree(series.at(0).path, run / "renamed")
-    edit(Checkpoint(0, run / "renamed"), lambda ws: {n.removeprefix("model."): w for n, w in ws.items()})
+    edit(at(0, run / "renamed"), lambda ws: {n.removeprefix("model."): w for n, w in ws.items()})
     steps = [(0, run / "checkpoint-0"), (10, run / "sharded"), (20, run / "bin"), (0, run / "renamed")]
     steps += [(30, run / "checkpoint-30"), (0, run / "renamed")]
     live = LiveModel(series)
-    for checkpoint, anatomy in live.walk([Checkpoint(step, path) for step, path in steps]):
+    for checkpoint, anatomy in live.walk([at(step, path) for step, path in steps]):
         assert_same_model(anatomy.model, make_model("llama", seed=checkpoint.step))
     assert opened == ["checkpoint-0", "renamed"]
 
@@ -347,7 +352,7 @@ def test_an_adapter_is_merged_into_its_base(make_run, tmp_path):
     for seed, alpha in ((1, 8), (2, 16)):
         folder = tmp_path / f"adapter-{seed}"
         adapter = make_adapter(folder, base=series.at(0).path, seed=seed, lora_alpha=alpha)
-        model = live.at(Checkpoint(seed, adapter)).model
+        model = live.at(at(seed, adapter)).model
         expected = make_model("llama")
         parts = load_file(adapter / "adapter_model.safetensors")
         with torch.no_grad():
@@ -361,7 +366,7 @@ def test_an_adapter_is_merged_into_its_base(make_run, tmp_path):
 
 def test_an_adapter_that_lacks_a_tensor_or_does_not_fit_is_refused(make_run, tmp_path):
     series = Series.open(make_run(steps=(0,), family="llama"))
-    adapter = Checkpoint(1, make_adapter(tmp_path / "adapter", base=series.at(0).path))
+    adapter = at(1, make_adapter(tmp_path / "adapter", base=series.at(0).path))
     edit(adapter, lambda ws: {n: w for n, w in ws.items() if "lora_A" in n}, "adapter_model.safetensors")
     with pytest.raises(InputError, match=r"adapter lacks .*lora_B"):
         LiveModel(series).at(adapter)
@@ -375,7 +380,7 @@ def test_an_adapter_without_peft_says_what_to_install(make_run, tmp_path, monkey
     adapter = make_adapter(tmp_path / "adapter", base=series.at(0).path)
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(InputError, match=r"adapter is a PEFT adapter; .*babelscope\[peft\]"):
-        LiveModel(series).at(Checkpoint(0, adapter))
+        LiveModel(series).at(at(0, adapter))
 
 
 def test_a_random_model_is_the_same_for_one_seed_and_disturbs_no_randomness(make_run):

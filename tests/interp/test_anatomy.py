@@ -160,7 +160,7 @@ def test_a_model_without_an_unembedding_is_refused(tiny):
 
 
 def test_registered_names_are_part_of_the_key_of_results(stranger):
-    from babelscope.analyses.sweep import Executor
+    from babelscope.analyses.executor import Executor
     from tests.questions import every_measure
 
     measure = every_measure()[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,9 @@ from babelscope.interp.measure import Item
 from babelscope.interp.neurons import TransferringNeurons
 from babelscope.interp.observe import observe
 from babelscope.interp.streams import TextReading, TextStream
+from benchmarks.row import Row, Work
 
-Work = Callable[[], object]
 WINDOWS, WINDOW, TOKENS = 32, 128, 1 << 12
-
-
-@dataclass(frozen=True)
-class Row:
-    """Two pieces of work and the ratio of their times that is aimed at."""
-
-    prepare: Callable[[], tuple[Work, Work]]
-    aim: float
 
 
 def _model() -> GPT2LMHeadModel:

@@ -1,0 +1,58 @@
+"""What a row of the table is, and how it is measured."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Two pieces of work and the ratio of their times that is aimed at.
+
+    Parameters
+    ----------
+    prepare
+        Gives ours and what it is held against; a third, where memory counts, is what both must do anyway.
+    aim
+        Ours / against.
+    rounds
+        How often both are timed, after one round that warms up.
+    """
+
+    prepare: Callable[[], tuple[Work, ...]]
+    aim: float
+    rounds: int = 7
+
+
+def times(ours: Work, against: Work, *, rounds: int) -> dict[str, float]:
+    """Median seconds of both, and the median of the ratios, round by round."""
+    spent = []
+    for _ in range(rounds + 1):
+        marks = [time.perf_counter()]
+        for work in (ours, against):
+            work()
+            marks.append(time.perf_counter())
+        spent.append((marks[1] - marks[0], marks[2] - marks[1]))
+    one, other = zip(*spent[1:], strict=True)
+    found = statistics.median(a / b for a, b in spent[1:])
+    return {"ours": statistics.median(one), "against": statistics.median(other), "ratio": found}
+
+
+def extra_memory(work: Work, floor: Work) -> float:
+    """MiB that the process needs at the peak of `work` beyond the peak of `floor` (Linux)."""
+    return _peak(work) - _peak(floor)
+
+
+def _peak(work: Work) -> float:
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    work()
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
