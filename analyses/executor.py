@@ -81,13 +81,15 @@ class Executor:
         """Measures without a stored result for these weights."""
         return [m for m in self.measures if self.key(m, fingerprint) not in self.store]
 
-    def live(self, device: str | None) -> LiveModel:
+    def live(self, device: str | None, *, prefetch: bool) -> LiveModel:
         """The model that the series' weights are swapped through; by default on this process's own GPU."""
         import torch
 
         from babelscope.checkpoints.live import LiveModel
 
-        return LiveModel(self.series, dtype=getattr(torch, self.dtype), device=device or own_gpu())
+        return LiveModel(
+            self.series, dtype=getattr(torch, self.dtype), device=device or own_gpu(), prefetch=prefetch
+        )
 
     def reading(self, measure: Measure[Any]) -> Reading:
         """The measure's stream as this series' tokenizer reads it; made once."""

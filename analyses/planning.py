@@ -66,7 +66,7 @@ def _seconds(
     device: str | None,
 ) -> float:
     start = time.perf_counter()
-    anatomy = executor.live(device).at(first)
+    anatomy = executor.live(device, prefetch=False).at(first)
     loading = time.perf_counter() - start
     total = loading * len(todo)
     for measure in executor.measures:

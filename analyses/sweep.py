@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -22,6 +22,9 @@ from babelscope.core.errors import InputError
 from babelscope.core.files import digest
 from babelscope.core.progress import progress
 from babelscope.interp.measure import Measure, Observe
+
+if TYPE_CHECKING:
+    from babelscope.checkpoints.live import LiveModel
 
 RANDOM_SEED = 0  # of the random model that is a null
 
@@ -76,6 +79,7 @@ def sweep(
     device: str | None = None,
     dtype: str = "float32",
     shard: Shard = WHOLE,
+    prefetch: bool = True,
 ) -> Results:
     """Measure every checkpoint of a series, computing only what is missing.
 
@@ -93,6 +97,8 @@ def sweep(
         In which it runs: float32 or bfloat16; results of one are never taken for those of the other.
     shard
         Which part of the checkpoints to measure; `Results.owed` says what other processes have yet to do.
+    prefetch
+        Whether the next checkpoint is read while one is measured, which takes a second copy of the weights.
 
     Raises
     ------
@@ -112,7 +118,8 @@ def sweep(
     store.tidy()
     findings = [*series.findings, *unread]
     if null_todo or todo:
-        findings += _compute(executor, todo, fingerprints, null_todo, null, device)
+        live = executor.live(device, prefetch=prefetch)
+        findings += _compute(executor, todo, fingerprints, null_todo, null, live)
     # The other shards' come after the work: by now their own processes have noted most of them.
     others = [checkpoint for checkpoint in series if checkpoint not in mine]
     theirs, _ = _fingerprints(series, [checkpoint for checkpoint in others if checkpoint.is_here])
@@ -153,9 +160,8 @@ def _compute(
     fingerprints: Mapping[Checkpoint, str],
     null_todo: Sequence[Measure[Any]],
     null: str,
-    device: str | None,
+    live: LiveModel,
 ) -> list[Finding]:
-    live = executor.live(device)
     findings = []
     work: list[Sequence[Measure[Any]]] = [null_todo, *todo.values()]
     items = sum(len(executor.reading(measure).items) for wanted in work for measure in wanted)

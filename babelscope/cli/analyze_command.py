@@ -17,6 +17,7 @@ from babelscope.cli.output import (
     Dtype,
     Json,
     KeepFlagged,
+    NoPrefetch,
     Pivot,
     Questions,
     Target,
@@ -55,6 +56,7 @@ def command(
             "torchrun or srun gives, else all of them.",
         ),
     ] = None,
+    no_prefetch: NoPrefetch = False,
     keep_flagged: KeepFlagged = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -85,7 +87,7 @@ def command(
         return 0
     if part == WHOLE:
         reading = reading.audited(keep_flagged=keep_flagged)
-    results = reading.sweep(device=device, dtype=dtype, shard=part)
+    results = reading.sweep(device=device, dtype=dtype, shard=part, prefetch=not no_prefetch)
     if results.owed:
         return _leave_to_others(results, part, as_json=as_json)
     if part != WHOLE:  # an audit reads all weights: once is enough for all shards

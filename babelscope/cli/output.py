@@ -26,6 +26,13 @@ Dtype = Annotated[
         help="In which models run, float32 or bfloat16; results of the two are kept apart.",
     ),
 ]
+NoPrefetch = Annotated[
+    bool,
+    typer.Option(
+        "--no-prefetch",
+        help="Hold one copy of the weights: read a checkpoint only when the one before is done.",
+    ),
+]
 KeepFlagged = Annotated[
     bool, typer.Option("--keep-flagged", help="Measure also the checkpoints that the audit would leave out.")
 ]

@@ -39,12 +39,19 @@ class Reading:
         measures = self.questions.measures(self.series)
         return plan(self.series, measures, device=device, dtype=dtype, shard=shard)
 
-    def sweep(self, *, device: str | None, dtype: str = "float32", shard: Shard = WHOLE) -> Results:
+    def sweep(
+        self,
+        *,
+        device: str | None,
+        dtype: str = "float32",
+        shard: Shard = WHOLE,
+        prefetch: bool = True,
+    ) -> Results:
         """Measure what is missing of this shard's part."""
         from babelscope.analyses.sweep import sweep
 
         measures = self.questions.measures(self.series)
-        return sweep(self.series, measures, device=device, dtype=dtype, shard=shard)
+        return sweep(self.series, measures, device=device, dtype=dtype, shard=shard, prefetch=prefetch)
 
     def conclude(self, results: Results) -> Analysis:
         """What the results of the whole series show."""
