@@ -26,11 +26,11 @@ from babelscope.core.files import write_text
 from babelscope.corpora.babel import BabelWorld
 
 # How many documents exist of each language: the pivot's corpus is the smaller one, as in the paper.
-DOCUMENTS = {"pivot": 8_000, "target": 48_000}
+DOCUMENTS = {"pivot": 8_000, "target": 96_000, "replayed": 2_500}
 BASE_STEPS, STEPS, ARM_STEPS = 2000, 800, 300  # of training: base, continuation, each corrective run
-# The pivot's share of the continuation that is analysed, and how much of its corpus that share repeats. As
-# in the paper a small part of the corpus keeps the pivot observable, and what is not in it may be forgotten.
-REPLAY, REPLAYED_TOKENS = 0.04, 800
+# The pivot's share of the continuation that is analysed. As in the paper it keeps the pivot observable; it
+# tells of shared functions only, so that whatever else the pivot's text told of may be forgotten.
+REPLAY, REPLAYED = 0.10, ("both",)
 ARMS_COMPARED = 3  # recommended, natural, uniform
 
 QUESTIONS = """\
@@ -38,6 +38,8 @@ tokens = 5000
 babel = {{ seed = {seed}, targets = ["{target}"] }}
 # The question of the demo: how much {target} goes with answering whatever {pivot}'s text tells?
 best_by = ["pivot only", "both"]
+# All there is: the run's own {pivot} tells of shared functions only.
+available = {{ {pivot} = {pivot_tokens}, {target} = {target_tokens} }}
 """
 
 BASE = """\
@@ -88,9 +90,8 @@ start = "base/checkpoint-{base_steps}"
 
 [[sources]]
 language = "{pivot}"
-path = "world/{pivot}.jsonl"
+path = "world/replayed.jsonl"
 proportion = {replay}
-max_tokens = {replayed_tokens}
 
 [[sources]]
 language = "{target}"
@@ -101,18 +102,18 @@ proportion = {rest}
 steps = {steps}
 batch_size = 32
 sequence_length = 64
-learning_rate = 6e-4
+learning_rate = 8e-4
 schedule = "constant"
-warmup_steps = 50
-checkpoints = 24
+warmup_steps = 30
+checkpoints = 40
 """
 
 # Processed tokens, schedule and start are the same for all arms; a mix replaces the proportions.
 ARMS = (
     CONTINUATION.replace('output = "{target}"', 'output = "arms"')
     .replace("steps = {steps}", "steps = {arm_steps}")
-    .replace("max_tokens = {replayed_tokens}\n", "")
-    .replace("checkpoints = 24", "checkpoints = 2")
+    .replace("replayed.jsonl", "{pivot}.jsonl")
+    .replace("checkpoints = 40", "checkpoints = 2")
 )
 
 
@@ -148,7 +149,7 @@ class Demo:
         series = Series.open(run)
         questions = Questions.of(series)
         analysis = analyse(sweep(series, questions.measures(series)), questions)
-        mixes = reference_mixes(BabelWorld.pivot, series.available_tokens)
+        mixes = reference_mixes(BabelWorld.pivot, questions.available)
         mix = analysis.recommendation.mix if analysis.recommendation else None
         if mix is None or questions.problems is None:
             say("no mix is recommended, so there is nothing to compare")
@@ -191,17 +192,20 @@ class Demo:
         folder = self.output / "world"
         world.write_tokenizer(folder)
         world.write_text(folder / "base.jsonl", BabelWorld.pivot, DOCUMENTS["pivot"], base=True)
-        world.write_text(folder / f"{BabelWorld.pivot}.jsonl", BabelWorld.pivot, DOCUMENTS["pivot"])
-        world.write_text(folder / f"{self.target}.jsonl", self.target, DOCUMENTS["target"])
-        values = {
-            "pivot": BabelWorld.pivot,
-            "target": self.target,
+        pivot, target = BabelWorld.pivot, self.target
+        world.write_text(folder / "replayed.jsonl", pivot, DOCUMENTS["replayed"], groups=REPLAYED)
+        counts = {
+            "pivot_tokens": world.write_text(folder / f"{pivot}.jsonl", pivot, DOCUMENTS["pivot"]),
+            "target_tokens": world.write_text(folder / f"{target}.jsonl", target, DOCUMENTS["target"]),
+        }
+        values = counts | {
+            "pivot": pivot,
+            "target": target,
             "seed": self.seed,
             "base_steps": BASE_STEPS,
             "steps": STEPS,
             "arm_steps": ARM_STEPS,
             "replay": REPLAY,
-            "replayed_tokens": REPLAYED_TOKENS,
             "rest": round(1 - REPLAY, 6),
         }
         write_text(folder / "questions.toml", QUESTIONS.format(**values))

@@ -102,24 +102,33 @@ class BabelWorld:
     # ---- text
 
     def documents(
-        self, language: str, n: int | None = None, *, seed: int = 0, base: bool = False
+        self,
+        language: str,
+        n: int | None = None,
+        *,
+        seed: int = 0,
+        base: bool = False,
+        groups: Sequence[str] = GROUPS,
     ) -> Iterator[str]:
         """Training documents; endless if `n` is None.
 
         `base` is text for training the base. It differs from later text of the pivot in the arm
-        "permuted base" only.
+        "permuted base" only. `groups` restricts what is told of, among what the language's text writes.
         """
-        return islice((text for text in self._stream(language, seed, base) if not _held_out(text)), n)
+        stream = self._stream(language, seed, base, groups)
+        return islice((text for text in stream if not _held_out(text)), n)
 
     def heldout(self, language: str, n: int, *, seed: int = 0) -> list[str]:
         """Documents of the same distribution, none of which `documents` ever gives, at any seed."""
-        return list(islice((text for text in self._stream(language, seed, False) if _held_out(text)), n))
+        return list(
+            islice((text for text in self._stream(language, seed, False, GROUPS) if _held_out(text)), n)
+        )
 
-    def _stream(self, language: str, seed: int, base: bool) -> Iterator[str]:
+    def _stream(self, language: str, seed: int, base: bool, groups: Sequence[str]) -> Iterator[str]:
         syntax = self._syntax(language)
         rng = Random(f"{self.seed} {language} {seed}")  # noqa: S311 - text, not secrets
         taught = self._permuted if base and self.arm == "permuted base" else self.expression
-        known = self._known(language)
+        known = [name for name in self._known(language) if self.group[name] in _groups(groups)]
         while True:
             parts = [
                 syntax.write(name, taught[name], rng.choice(syntax.forms))
@@ -159,11 +168,9 @@ class BabelWorld:
 
     def problems(self, language: str, *, groups: Sequence[str] = GROUPS) -> BabelProblems:
         """Every function of `groups`, asked in `language`; ids are the functions' names."""
-        unknown = [group for group in groups if group not in GROUPS]
-        if unknown or not groups:
-            raise InputError(f"groups {list(groups)}: choose some of {list(GROUPS)}")
+        chosen = _groups(groups)
         asked = tuple(
-            (name, group, self.expression[name]) for name, group in self.group.items() if group in groups
+            (name, group, self.expression[name]) for name, group in self.group.items() if group in chosen
         )
         return BabelProblems(f"babel-{language}", self._syntax(language), asked)
 
@@ -231,16 +238,34 @@ class BabelWorld:
             {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **special},
         )
 
-    def write_text(self, path: Path, language: str, documents: int, *, base: bool = False) -> None:
-        """Training documents of one language as JSONL, which a recipe's source reads."""
+    def write_text(
+        self,
+        path: Path,
+        language: str,
+        documents: int,
+        *,
+        base: bool = False,
+        groups: Sequence[str] = GROUPS,
+    ) -> int:
+        """Training documents of one language as JSONL for a recipe's source; how many tokens they have."""
+        written = 0
         with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-            texts = self.documents(language, documents, base=base)
-            file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+            for text in self.documents(language, documents, base=base, groups=groups):
+                file.write(json.dumps({"text": text}) + "\n")
+                written += len(tokens(text)) + 1  # and the end of the document
+        return written
 
     def _syntax(self, language: str) -> Syntax:
         if language not in self.languages:
             raise InputError(f"language {language!r}: this world has {list(self.languages)}")
         return LANGUAGES[language]
+
+
+def _groups(groups: Sequence[str]) -> Sequence[str]:
+    unknown = [group for group in groups if group not in GROUPS]
+    if unknown or not groups:
+        raise InputError(f"groups {list(groups)}: choose some of {list(GROUPS)}")
+    return groups
 
 
 def _held_out(text: str) -> bool:

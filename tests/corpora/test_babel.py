@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from transformers import AutoTokenizer
 
 from babelscope.core.errors import InputError
 from babelscope.corpora.babel import END, UNKNOWN, BabelWorld
@@ -192,3 +193,19 @@ def test_unknown_languages_and_groups_are_refused_in_words(world):
         world.problems("lua")
     with pytest.raises(InputError, match="pivot"):
         world.problems("php", groups=("pivot",))
+
+
+def test_text_of_some_groups_tells_of_no_others(world):
+    told = named(world, world.documents("python", 200, groups=("both",)))
+    assert {world.group[name] for name in told} == {"both"}
+    assert len(told) == 40
+    with pytest.raises(InputError, match=r"groups \['neither'\]: choose some of"):
+        next(world.documents("python", groups=("neither",)))
+
+
+def test_written_text_has_as_many_tokens_as_it_says(world, tmp_path):
+    written = world.write_text(tmp_path / "php.jsonl", "php", 20)
+    world.write_tokenizer(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    texts = [json.loads(line)["text"] for line in (tmp_path / "php.jsonl").read_text().splitlines()]
+    assert written == sum(len(tokenizer(text)["input_ids"]) + 1 for text in texts)
