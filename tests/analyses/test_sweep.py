@@ -14,6 +14,7 @@ from babelscope.analyses import store as store_module
 from babelscope.analyses.executor import shards
 from babelscope.analyses.store import Store
 from babelscope.analyses.sweep import sweep
+from babelscope.checkpoints.live import LiveModel
 from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
 from babelscope.interp.loss import LanguageLoss
@@ -131,3 +132,21 @@ def test_shards_keep_every_item_in_order():
     cut = shards(items, tokens=8)
     assert [i.index for shard in cut for i in shard] == list(range(7))
     assert all(len(s) == 1 or sum(len(i.ids) for i in s) <= 8 for s in cut)
+
+
+def test_without_prefetching_nothing_is_read_ahead_and_results_are_the_same(series, monkeypatch):
+    def contents(place):
+        sweep(series, every_measure()[:2], store=Store(place), prefetch=place.name == "ahead")
+        return {p.name: p.read_bytes() for p in place.rglob("*.nc")}
+
+    ahead = contents(series.state / "ahead")
+    monkeypatch.setattr(LiveModel, "_read_ahead", lambda *_: pytest.fail("read ahead"))
+    assert contents(series.state / "not") == ahead
+
+
+def test_a_checkpoint_that_vanishes_after_opening_is_a_finding_and_the_other_is_measured(series):
+    (series.at(0).path / "model.safetensors").unlink()
+    results = sweep(series, every_measure()[:1])
+    assert results["language_loss"]["step"].to_numpy().tolist() == [10]
+    (missing,) = (finding for finding in results.findings if finding.kind == "not measured")
+    assert (missing.step, "checkpoint-0: has no model.safetensors" in missing.detail) == (0, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from babelscope.checkpoints.audit import audit, flagged
 from babelscope.checkpoints.layouts import find, step_within
 from babelscope.checkpoints.series import Series
 from babelscope.cli import main
@@ -297,3 +299,27 @@ def test_a_download_that_fails_is_refused_in_one_line(online, monkeypatch):
         InputError, match=r"pythia-70m@step0 is not in the cache and cannot be downloaded: no$"
     ):
         _ = series.at(0).path
+
+
+def test_an_audit_goes_on_past_a_revision_that_cannot_be_fetched(online, monkeypatch):
+    download = huggingface_hub.snapshot_download
+
+    def failing(repo, *, revision, allow_patterns):
+        if revision == "step1":
+            raise LocalEntryNotFoundError("the line is dead")
+        return download(repo, revision=revision, allow_patterns=allow_patterns)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", failing)
+    series = Series.open(f"{REPO}@step*")
+    findings = audit(series)
+    (missed,) = (finding for finding in findings if finding.kind == "not fetched")
+    assert (missed.step, "the line is dead" in missed.detail) == (1, True)
+    assert flagged(findings) >= {1}
+    assert {revision for revision, _ in online} == {"step0", "step1000"}
+
+
+def test_the_cost_of_inspecting_revisions_is_said_without_fetching_weights(online, capsys):
+    assert main(["inspect", f"{REPO}@step*", "--dry-run", "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)
+    assert (cost["checkpoints_to_fetch"], cost["bytes_to_read"]) == (3, 0)
+    assert not any("safetensors" in pattern for _, patterns in online for pattern in patterns)
