@@ -39,16 +39,21 @@ VERBS = {"+": "rises", "-": "falls", "0": "does not resolvably change"}
 
 @dataclass(frozen=True)
 class Stretch:
-    """A part of the run with one trend: steps `start` to `end`, over which the score changes by `change`."""
+    """A part of the run with one trend: steps `start` to `end`, over which the score changes by `change`.
+
+    `least` is the smallest change there can be, one problem: where next to nothing is ever solved, a fitted
+    slope of a tenth of that would be resolved, and mean nothing.
+    """
 
     start: int
     end: int
     change: Contrast
+    least: float = 0.0
 
     @property
     def sign(self) -> str:
         """ "+" or "-" where the change is resolved, "0" where it is not."""
-        if not self.change.resolved:
+        if not self.change.resolved or abs(self.change.estimate) < self.least:
             return "0"
         return "+" if self.change.estimate > 0 else "-"
 

@@ -234,6 +234,7 @@ class StageDetector:
                     int(steps[start]),
                     int(steps[end]),
                     self._change(values[end] - values[start], draws[end] - draws[start]),
+                    least=1 / int(self.curve_.total.max()),
                 )
                 for start, end in pairwise(kept)
             ]

@@ -122,6 +122,17 @@ def test_a_series_that_solves_nothing_or_everything_is_not_an_error(solved):
     assert abs(stages.fitted_ - solved / 80).max() < 0.01
 
 
+def test_a_fitted_slope_of_less_than_one_problem_is_no_rise():
+    """Of 80 problems two are solved once each: the control arm of the small Babel looks like this."""
+    steps = [*range(11), 12, 14, 16, 19, 22, 26, 30, 35, 41, 48, 56, 65, 75, 87, 101, 117, 136, 158, 183]
+    steps += [212, 246, 285, 330, 382, 443, 514, 596, 691, 800]
+    solved = np.zeros((80, len(steps)), bool)
+    solved[26, steps.index(87)] = solved[56, steps.index(117)] = True
+    stages = detect(ScoreCurve.from_outcomes(steps, solved))
+    assert stages.verdict_.startswith("flat: the score does not resolvably change over the whole run")
+    assert not stages.rises_and_falls_
+
+
 def test_step_0_is_shown_and_not_fitted():
     steps, solved = np.append(0, EARLY_ZEROS.steps), np.append(70, EARLY_ZEROS.solved)
     with_start, without = detect(ScoreCurve.from_counts(steps, solved, 80)), detect(EARLY_ZEROS)
