@@ -9,6 +9,7 @@
     tokenizer drift     not the tokenizer of most checkpoints           } found by `Series.open`, as is
     history of another step   its trainer_state.json is another step's  } most of what is unreadable
     unreadable          no whole weights
+    not fetched         a revision that the hub does not give
     not fetched         not on this machine, and the hub does not give it
     missing steps       a gap in a regular spacing; nothing to leave out
 
@@ -34,7 +35,7 @@ from babelscope.core.progress import progress
 
 LEFT_OUT = {
     *("duplicate", "foreign tensors", "non-finite weights", "misplaced", "norm", "outlier"),
-    *("tokenizer drift", "history of another step", "unreadable"),
+    *("tokenizer drift", "history of another step", "unreadable", "not fetched"),
 }
 
 
