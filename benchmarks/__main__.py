@@ -58,7 +58,9 @@ def _in_its_own_process(name: str, folder: str) -> dict[str, object]:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks"], check=True, stdout=subprocess.PIPE, text=True, env=environment
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    result = json.loads(done.stdout.splitlines()[-1])
+    print(f"{name}: {result['ratio']:.3g}", file=sys.stderr, flush=True)  # the whole table takes half an hour
+    return result
 
 
 if __name__ == "__main__":

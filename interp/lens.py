@@ -7,7 +7,7 @@ W_U its unembedding (nostalgebraist, "interpreting GPT: the logit lens", 2020). 
 this is the model's own output; `check_readout` holds every checkpoint to that.
 
 Nothing here ever holds layers × positions × vocabulary: callers pick positions first and, where
-they compare a few tokens, columns first.
+they compare a few tokens, columns first. What needs the whole vocabulary goes through it in blocks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from babelscope.core.errors import InputError
 from babelscope.interp.anatomy import Anatomy, Site
+
+BLOCK = 1 << 13  # columns of the unembedding at a time: their logits stay in the processor's cache
 
 
 class Readout:
@@ -40,11 +42,29 @@ class Readout:
         """Logits of `tokens` (of the whole vocabulary if None) at each row.
 
         Comparing a few identifiers needs only their columns: with 2,400 of 50,257 columns this is
-        about twenty times cheaper, and the differences between them are exact.
+        about twenty times cheaper. They are float32 whatever the model's type: a logit of 20 is only known
+        to 0.06 in bfloat16, and it is their differences that count.
         """
-        columns = slice(None) if tokens is None else tokens
-        logits = einsum(normed, self.unembed[columns], "... d, token d -> ... token")
+        columns, weight = slice(None), self.unembed
+        if tokens is not None:
+            columns, normed, weight = tokens, normed.float(), weight[tokens].float()
+        logits = einsum(normed, weight, "... d, token d -> ... token")
         return logits if self.bias is None else logits + self.bias[columns]
+
+    def top(self, normed: Float[Tensor, "row d_model"]) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"]]:
+        """The most likely token of each row, and the log-sum-exp of its logits, in float32."""
+        best = torch.zeros(len(normed), dtype=torch.long, device=normed.device)
+        highest = torch.full((len(normed),), -torch.inf, device=normed.device)
+        normaliser = highest.clone()
+        for start in range(0, self.vocabulary, BLOCK):
+            block = slice(start, start + BLOCK)
+            logits = normed @ self.unembed[block].T
+            logits = (logits if self.bias is None else logits + self.bias[block]).float()
+            high, where = logits.max(-1)
+            best = torch.where(high > highest, where + start, best)
+            highest = torch.maximum(high, highest)
+            normaliser = torch.logaddexp(normaliser, logits.logsumexp(-1))
+        return best, normaliser
 
 
 class LogitLens(Readout):

@@ -2,8 +2,9 @@
 
 "Fires" is the gate's pre-activation > 0 (for an MLP without gate: its input layer's output). On
 gated MLPs the neuron's output does not show this sign, since the up-projection multiplies in its own.
-Counts are 64-bit and only real positions count. They are kept in blocks of text: resampling
-blocks gives intervals, and giving blocks to languages at random gives a null.
+Counts are 64-bit (within a batch sums of float32 ones, exact up to 2²⁴) and only real positions count.
+They are kept in blocks of text: resampling blocks gives intervals, and giving blocks to languages at
+random gives a null.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 
 BLOCKS = 8  # of text, per language
+PIECE = 1 << 20  # neurons × positions looked at together: stays in the processor's cache
 
 
 class TransferringNeurons(Observe[TextReading]):
@@ -65,15 +67,28 @@ class _FiringCounts:
         self.languages = reading.languages
         self.positive = np.zeros((cells, anatomy.n_layers, anatomy.d_neurons), dtype=np.int64)
         self.tokens = np.zeros(cells, dtype=np.int64)
+        self.memory: Tensor | None = None
 
     def see(self, site: Site, layer: int, tensor: Tensor, batch: Batch) -> None:
+        import torch
+
         of = self.group_of[[item.index for item in batch.items]]
-        real = batch.real
-        fired = ((tensor > 0) & real[..., None]).sum(1).cpu().numpy()  # (batch, neuron)
-        belongs = (of == np.arange(len(self.tokens))[:, None]).astype(np.int64)  # (group, batch)
-        self.positive[:, layer] += belongs @ fired
+        belongs = torch.as_tensor(of == np.arange(len(self.tokens))[:, None], device=tensor.device).float()
+        real = batch.real[:, None].float()  # (batch, 1, position)
+        rows = max(1, PIECE // tensor[0].numel())
+        pieces = zip(real.split(rows), tensor.split(rows), strict=True)
+        fired = torch.cat([(mask @ self._fires(piece))[:, 0] for mask, piece in pieces])  # (batch, neuron)
+        self.positive[:, layer] += (belongs @ fired).long().cpu().numpy()  # (group, neuron)
         if layer == 0:
-            self.tokens += belongs @ real.sum(1).cpu().numpy()
+            self.tokens += (belongs @ real.sum((1, 2))).long().cpu().numpy()
+
+    def _fires(self, tensor: Tensor) -> Tensor:
+        """1.0 where a neuron fires, always in the same memory: new memory would cost more than the work."""
+        import torch
+
+        if self.memory is None or self.memory.numel() < tensor.numel():
+            self.memory = torch.empty(tensor.numel(), device=tensor.device)
+        return torch.gt(tensor, 0, out=self.memory[: tensor.numel()].view(tensor.shape))
 
     def result(self) -> xr.Dataset:
         positive = self.positive.reshape(*self.groups, *self.positive.shape[1:])

@@ -27,7 +27,7 @@ from babelscope.interp.measure import Item, Observe, Observer
 from babelscope.interp.streams import PromptReading, PromptStream
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from babelscope.interp.anatomy import Anatomy, Site
@@ -75,7 +75,7 @@ class WorkingLanguage(Observe[PromptReading]):
     """
 
     name: ClassVar[str] = "working_language"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     sites: ClassVar[frozenset[str]] = frozenset({"residual"})
     random_init: ClassVar[bool] = True
 
@@ -102,12 +102,14 @@ class WorkingLanguage(Observe[PromptReading]):
 
 class _Cells:
     def __init__(self, anatomy: Anatomy, reading: PromptReading, prompts: Sequence[int]):
-        from babelscope.interp.lens import LogitLens
+        from babelscope.interp.lens import Readout
 
-        self.lens = LogitLens(anatomy)
+        self.norm, self.readout = anatomy.final_norm, Readout(anatomy)
         self.reading = reading
         self.row = {prompt: row for row, prompt in enumerate(prompts)}
         self.nulls = matched_sets(reading)
+        everyone = [*reading.sets.values(), *self.nulls.values()]
+        self.columns = np.unique(np.concatenate([tokens.ravel() for tokens in everyone]))
         cells = (anatomy.n_layers, len(prompts))
         languages = len(reading.languages)
         self.top = {"": np.full(cells, OTHER, np.int8), "elsewhere_": np.full(cells, OTHER, np.int8)}
@@ -125,29 +127,47 @@ class _Cells:
         concepts = np.array([self.reading.probes[prompt].concept for prompt in prompts])
         every = torch.arange(len(prompts), device=tensor.device)
         elsewhere = torch.as_tensor(self.reading.elsewhere[prompts], device=tensor.device)
-        for name, position in (("", batch.last), ("elsewhere_", elsewhere)):
-            logits = self.lens.logits(tensor[every, position]).float()  # (batch, vocab): one layer at a time
+        seen = torch.cat([tensor[every, batch.last], tensor[every, elsewhere]])
+        normed = self.norm(seen)
+        best, normaliser = (found.cpu().numpy() for found in self.readout.top(normed))
+        logits = self.readout.logits(normed, tokens=torch.as_tensor(self.columns, device=tensor.device))
+        for first, name in ((0, ""), (len(prompts), "elsewhere_")):
             for concept in np.unique(concepts):
                 chosen = np.flatnonzero(concepts == concept)
                 rows = [self.row[prompt] for prompt in prompts[chosen]]
-                self._cells(name, layer - 1, rows, concept, logits[torch.as_tensor(chosen)])
+                cells = first + chosen
+                self._cells(
+                    name,
+                    layer - 1,
+                    rows,
+                    concept,
+                    best=best[cells],
+                    normaliser=normaliser[cells],
+                    logits=logits[torch.as_tensor(cells)],
+                )
 
     def _cells(
-        self, name: str, layer: int, rows: list[int], concept: str, logits: Float[Tensor, "row vocab"]
+        self,
+        name: str,
+        layer: int,
+        rows: list[int],
+        concept: str,
+        *,
+        best: Int[np.ndarray, " row"],
+        normaliser: Float[np.ndarray, " row"],
+        logits: Float[Tensor, "row column"],
     ) -> None:
         """Everything about one concept's cells of one layer."""
         languages = [
             w for w, name in enumerate(self.reading.languages) if (concept, name) in self.reading.sets
         ]
         keys = [(concept, self.reading.languages[which]) for which in languages]
-        best = logits.argmax(-1).cpu().numpy()
         means = np.stack([self._strength(logits, self.reading.sets[key]) for key in keys], -1)
         for which, key in zip(languages, keys, strict=True):
             self.top[name][layer, rows] = np.where(
                 np.isin(best, self.reading.sets[key]), which, self.top[name][layer, rows]
             )
         where = (layer, np.array(rows)[:, None], languages)
-        normaliser = logits.logsumexp(-1).cpu().numpy()
         sizes = np.array([len(self.reading.sets[key]) for key in keys])
         self.share[name][where] = softmax(means, axis=-1)
         self.mass[name][where] = np.exp(means - normaliser[:, None]) * sizes
@@ -162,13 +182,13 @@ class _Cells:
             self.null_share[layer, rows, :, which] = shares[..., column]
             self.null_mass[layer, rows, :, which] = masses[..., column]
 
-    @staticmethod
-    def _strength(logits: Float[Tensor, "row vocab"], tokens: np.ndarray) -> np.ndarray:
+    def _strength(self, logits: Float[Tensor, "row column"], tokens: np.ndarray) -> np.ndarray:
         import torch
 
         from babelscope.interp.lens import log_mean_exp
 
-        return log_mean_exp(logits, torch.as_tensor(tokens, device=logits.device)).cpu().numpy()
+        places = torch.as_tensor(np.searchsorted(self.columns, tokens), device=logits.device)
+        return log_mean_exp(logits, places).cpu().numpy()
 
     def result(self) -> xr.Dataset:
         cell, by_language = ("layer", "prompt"), ("layer", "prompt", "language")

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from babelscope.core.errors import InputError
+from babelscope.interp import lens as lens_module
 from babelscope.interp.anatomy import Anatomy, Site
-from babelscope.interp.lens import LogitLens, check_readout, log_mean_exp
+from babelscope.interp.lens import LogitLens, Readout, check_readout, log_mean_exp
 
 IDS = torch.tensor([[5, 17, 200, 3, 42]])
 
@@ -37,6 +38,30 @@ def test_columns_are_a_slice_of_the_whole(tiny):
     hidden, some = residuals(tiny.anatomy)[1], torch.tensor([3, 1, 4])
     lens = LogitLens(tiny.anatomy)
     torch.testing.assert_close(lens.logits(hidden, tokens=some), lens.logits(hidden)[..., some])
+
+
+def test_the_vocabulary_in_blocks_gives_what_the_whole_gives(tiny, monkeypatch):
+    monkeypatch.setattr(lens_module, "BLOCK", 70)  # the last block is not full
+    lens = LogitLens(tiny.anatomy)
+    normed = lens.norm(residuals(tiny.anatomy)[1][0])
+    best, normaliser = lens.top(normed)
+    logits = Readout(tiny.anatomy).logits(normed)
+    assert torch.equal(best, logits.argmax(-1))
+    torch.testing.assert_close(normaliser, logits.logsumexp(-1))
+
+
+def test_columns_are_float32_whatever_the_models_type(tiny):
+    some = torch.tensor([3, 1, 4])
+    expected = LogitLens(tiny.anatomy).logits(residuals(tiny.anatomy)[1], tokens=some)
+    half = LogitLens(Anatomy(tiny.model.bfloat16()))
+    normed = half.norm(residuals(tiny.anatomy)[1])
+    read = Readout(tiny.anatomy).logits(normed, tokens=some)
+    assert read.dtype == torch.float32
+    exact = normed.double() @ tiny.anatomy.unembed[some].double().T
+    bias = tiny.anatomy.unembed_bias
+    exact += 0 if bias is None else bias[some].double()
+    torch.testing.assert_close(read.double(), exact, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(read, expected, atol=0.1, rtol=0.1)
 
 
 def test_readout_check_sees_a_model_that_does_more_than_norm_and_unembed(tiny):
