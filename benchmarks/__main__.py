@@ -43,7 +43,7 @@ def main() -> None:
         results = [_in_its_own_process(name, folder) for name in wanted]
     if wanted == list(ROWS):
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    table = Table(title="ours / against, median of rounds; MiB at the peak beyond a bare forward pass")
+    table = Table(title="ours / against, median of rounds; MiB at the peak beyond the blocks alone")
     for heading in ("row", "ours (s)", "against (s)", "ratio", "aim", "met", "ours (MiB)", "against (MiB)"):
         table.add_column(heading)
     for row in results:
