@@ -29,7 +29,7 @@ from babelscope.analyses.score_curve import ScoreCurve
 from babelscope.analyses.stages import StageDetector
 from babelscope.analyses.sweep import Results
 from babelscope.analyses.trend import LogLinear, disagreement
-from babelscope.checkpoints.series import Finding
+from babelscope.checkpoints.findings import Finding
 from babelscope.core.errors import InputError
 from babelscope.core.languages import shown
 

@@ -21,7 +21,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from babelscope.checkpoints.contents import Contents
-from babelscope.checkpoints.series import Finding
+from babelscope.checkpoints.findings import Finding
 
 SHARE = 0.05  # of the entries that move
 FROZEN = 0.5  # of the links

@@ -86,6 +86,10 @@ class LogitLens(Readout):
         """As `Readout.logits`, of raw block outputs."""
         return super().logits(self.norm(hidden), tokens=tokens)
 
+    def top(self, hidden: Float[Tensor, "row d_model"]) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"]]:
+        """As `Readout.top`, of raw block outputs."""
+        return super().top(self.norm(hidden))
+
 
 def check_readout(anatomy: Anatomy, input_ids: Int[Tensor, "batch position"]) -> float:
     """Largest difference between the lens at the last block and the model's own logits.

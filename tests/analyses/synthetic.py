@@ -14,7 +14,7 @@ import xarray as xr
 
 from babelscope.analyses.analysis import Analysis, analyse
 from babelscope.analyses.comparison import ArmComparison
-from babelscope.checkpoints.series import Finding
+from babelscope.checkpoints.findings import Finding
 
 STEPS = np.array([0, 25, 50, 75, 100, 125, 150, 175, 200, 250, 300, 400, 500, 600, 700, 800])
 PIVOT_ONLY = np.array([0, 0, 0, 0, 2, 10, 20, 24, 27, 28, 28, 24, 18, 13, 9, 6]) / 100

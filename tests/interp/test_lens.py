@@ -43,9 +43,9 @@ def test_columns_are_a_slice_of_the_whole(tiny):
 def test_the_vocabulary_in_blocks_gives_what_the_whole_gives(tiny, monkeypatch):
     monkeypatch.setattr(lens_module, "BLOCK", 70)  # the last block is not full
     lens = LogitLens(tiny.anatomy)
-    normed = lens.norm(residuals(tiny.anatomy)[1][0])
-    best, normaliser = lens.top(normed)
-    logits = Readout(tiny.anatomy).logits(normed)
+    hidden = residuals(tiny.anatomy)[1][0]
+    best, normaliser = lens.top(hidden)
+    logits = lens.logits(hidden)
     assert torch.equal(best, logits.argmax(-1))
     torch.testing.assert_close(normaliser, logits.logsumexp(-1))
 
