@@ -7,13 +7,14 @@ was asked in and takes the right value on every input of `babel_expressions.INPU
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from babelscope.core.files import digest
 from babelscope.corpora.babel_expressions import Expression, signature
 from babelscope.corpora.babel_languages import MalformedError, Syntax, tokens
-from babelscope.probes.problems import Problem
+from babelscope.probes.problems import Attempt, Problem, Verdict
 
 
 class BabelProblems:
@@ -40,22 +41,32 @@ class BabelProblems:
         # Tokens of the longest true answer, and some to spare for one put differently.
         self.max_new_tokens = 4 + max(len(tokens(syntax.render(truth) + after)) for _, _, truth in functions)
         truths = [[function, group, syntax.render(truth)] for function, group, truth in functions]
-        self.key = digest(
-            [[asdict(problem) for problem in self.problems], truths, self.max_new_tokens, MARKING]
-        )
+        self.key = digest([[asdict(problem) for problem in self.problems], truths, self.max_new_tokens])
         self._truth = {function: signature(truth) for function, _, truth in functions}
 
-    def solved(self, problem: Problem, completion: str) -> bool:
-        """Whether the completion's first line is an expression of the true value, and closes the form."""
+    @property
+    def marking(self) -> dict[str, Any]:
+        """Its version."""
+        return {"marking": MARKING}
+
+    def mark(
+        self, attempts: Sequence[Attempt], *, advance: Callable[[int], None] = lambda done: None
+    ) -> list[Verdict]:
+        """An attempt is solved if its first line is an expression of the true value, and closes the form."""
+        advance(len(attempts))
+        return [self._verdict(one) for one in attempts]
+
+    def _verdict(self, attempt: Attempt) -> Verdict:
         closing = tokens(self.syntax.forms[0].after.rstrip("\n"))
-        answer = tokens(completion.partition("\n")[0])
+        answer = tokens(attempt.completion.partition("\n")[0])
         if closing and answer[-len(closing) :] != closing:
-            return False
+            return Verdict(False, "not closed")
         answer = answer[: len(answer) - len(closing)]
         try:
-            return signature(self.syntax.parse(" ".join(answer))) == self._truth[problem.id]
-        except MalformedError:
-            return False
+            solved = signature(self.syntax.parse(" ".join(answer))) == self._truth[attempt.problem.id]
+        except MalformedError as error:
+            return Verdict(False, "malformed", str(error))
+        return Verdict(solved, "passed" if solved else "another value")
 
 
-MARKING = 1  # part of the key: to be raised whenever `solved` or the inputs change
+MARKING = 1  # part of the key: to be raised whenever verdicts or the inputs change
