@@ -1,7 +1,7 @@
 """The primer: this project's own problems, the same in ten languages, so that evaluation needs no download.
 
-One TOML file per problem, in `data/primer`: what it asks, its tests, where inputs come from, and a solution in
-each language. How a problem is asked and tested in a language is that language's `[tasks]`
+One TOML file per problem, in `data/primer`: what it asks, its tests, where inputs come from, and a
+solution in each language. How a problem is asked and tested in a language is its `[tasks]`
 (`babelscope.core.languages`), so that every problem is worded, typed and tested alike everywhere.
 """
 
@@ -18,7 +18,9 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from babelscope.core.config import Strict
+from babelscope.core.errors import InputError
 from babelscope.core.languages import Tasks, known, language
+from babelscope.probes.mutants import Mutant, mutants
 
 DATA = Path(__file__).parent / "data" / "primer"
 INPUTS = 1000  # of a problem's generator, on which solutions are compared
@@ -59,8 +61,7 @@ class Source(Strict):
         length = int(rng.integers(self.length[0], self.length[1] + 1))
         if self.string is not None:
             return "".join(self.string[i] for i in rng.integers(len(self.string), size=length))
-        assert self.list_of is not None
-        values = [self.list_of.draw(rng) for _ in range(length)]
+        values = [self.list_of.draw(rng) for _ in range(length)] if self.list_of else []
         if self.distinct:
             values = [value for place, value in enumerate(values) if value not in values[:place]]
         return sorted(values) if self.ascending else values
@@ -187,7 +188,10 @@ def task_languages() -> tuple[str, ...]:
 
 def _syntax(language_name: str) -> Tasks:
     syntax = language(language_name).tasks
-    assert syntax is not None, language_name
+    if syntax is None:
+        raise InputError(
+            f"the primer is not written in {language_name!r}; it is in {', '.join(task_languages())}"
+        )
     return syntax
 
 
@@ -228,3 +232,17 @@ def _strings(values: Sequence[Value]) -> Iterator[str]:
             yield value
         elif isinstance(value, list | tuple):
             yield from _strings(value)
+
+
+def broken(task: Task, language_name: str) -> list[Mutant]:
+    """Minimally broken copies of the task's solution: prompt and all."""
+    syntax = _syntax(language_name)
+    prompt = task.prompt(language_name)
+    instead = {"int": (0, 1), "bool": (False, True), "str": ("", "a")}.get(task.returns, ([],))
+    # The method's closing brace closes it, the class's is missing: trees of both are found all the same.
+    return mutants(
+        language_name,
+        prompt + task.solutions[language_name],
+        start=len(prompt),
+        returned=tuple(_literal(syntax, task.returns, value) for value in instead),
+    )

@@ -1,7 +1,7 @@
 """Problems: a prompt, and what says whether a completion solves it.
 
-What marks a completion (running it, comparing values) belongs to the problem set, so that scores of any kind are
-verdicts per problem and every analysis of them is the same.
+What marks a completion (running it, comparing values) belongs to the problem set, so that scores of any kind
+are verdicts per problem and every analysis of them is the same.
 """
 
 from __future__ import annotations
