@@ -23,7 +23,6 @@ Comparison = Literal["strict", "permissive"]
 
 LENIENTLY = "passed only permissively"
 
-_CLOSES = re.compile(r"\s*\}")
 _RETURNS = re.compile(r"\breturn\b[^;{}]*;\s*\Z")
 _SKIPPED = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\\n])*\'|`[^`]*`|//[^\n]*|/\*.*?\*/'  # strings, characters, comments
 _BRACES = re.compile(rf"{_SKIPPED}|[{{}}]", re.DOTALL)
@@ -38,10 +37,11 @@ class CodeProblem:
     source
         The data set.
     tests
-        What follows the completion. Where it begins by closing the function, completions that have closed it
-        themselves are put before the rest.
+        What follows the completion and what closes its function.
+    closing
+        What closes the function where the completion has not, since its set leaves that to the tests.
     lenient_tests
-        The same with a weaker comparison, where the set and this project compare values differently.
+        The same as `tests` with a weaker comparison, where the set and this project compare values differently.
     opening
         What the program begins with, where that is not the prompt.
     solution
@@ -51,6 +51,7 @@ class CodeProblem:
     problem: Problem
     source: str
     tests: str
+    closing: str = ""
     lenient_tests: str | None = None
     opening: str | None = None
     solution: str | None = None
@@ -66,15 +67,14 @@ def assemble(code: CodeProblem, completion: str, *, lenient: bool = False) -> Pr
     """
     rules = language(code.problem.language).tests
     tests = code.lenient_tests if lenient and code.lenient_tests is not None else code.tests
-    if _closed(completion, code.problem):
-        tests = _CLOSES.sub("", tests, count=1) if _CLOSES.match(tests) else tests
     marker = rules.marker.replace("{first}", FIRST).replace("{second}", SECOND)
     place = _end_of_main(tests, rules.main)
     if place is None:
         raise InputError(f"the tests of {code.problem.id} ({code.problem.language}) do not close their main function")
     tests = f"{tests[:place].rstrip(' ')}\n{marker}\n{tests[place:]}"
     opening = code.problem.prompt if code.opening is None else code.opening
-    return Program(code.problem.language, f"{rules.needs}{opening}{completion}\n{tests}")
+    closing = "" if _closed(completion, code.problem) else code.closing
+    return Program(code.problem.language, f"{rules.needs}{opening}{completion}\n{closing}{tests}")
 
 
 def solutions(problems: Sequence[CodeProblem]) -> list[Attempt]:

@@ -72,7 +72,8 @@ OPENING: dict[str, Changes] = {"go": ((r"^package \w+", "package main"),)}
 
 
 def _read(record: Record, language: str) -> CodeProblem:
-    prompt, tests = record["prompt"], record["tests"]
+    prompt = record["prompt"]
+    closing, tests = re.fullmatch(r"(\s*\}|)(.*)", record["tests"], re.DOTALL).groups()
     family = "MBPP" if record["name"].lower().startswith("mbpp") else "HumanEval"
     number = problem_id(family, record["name"])
     if family == "HumanEval" and int(number.partition("/")[2] or 0) >= HUMANEVAL:
@@ -82,6 +83,7 @@ def _read(record: Record, language: str) -> CodeProblem:
         Problem(number, language, prompt, ends_after=after, ends_before=before),
         source=f"MultiPL-E-{family}",
         tests=_changed(tests, CHANGES.get(language, ())),
+        closing=closing,
         lenient_tests=_changed(tests, LENIENT[language]) if language in LENIENT else None,
         opening=_changed(prompt, OPENING[language]) if language in OPENING else None,
     )
