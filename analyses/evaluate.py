@@ -150,7 +150,7 @@ def evaluate(
     transferred = None
     notes = _notes(data, results["completions"])
     if monolingual:
-        alone = monolingual.without(set(monolingual.steps[:-1]), [])
+        alone = monolingual.without(monolingual.steps[:-1], monolingual.findings)
         theirs = sweep(alone, [ProblemScores(ProblemStream(problems))], **how)["problem_scores"]
         pivot, target = str(series.pivot), str(series.target)
         specific = pivot_specific(data.isel(step=[0]), theirs, pivot=pivot, target=target)

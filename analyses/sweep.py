@@ -118,6 +118,8 @@ def sweep(
     store.tidy()
     findings = [*series.findings, *unread]
     if null_todo or todo:
+        for measure in {m for missing in todo.values() for m in missing if isinstance(m, Derive)}:
+            measure.check()
         from_model = any(isinstance(m, FromModel) for missing in todo.values() for m in missing)
         live = executor.live(device, prefetch=prefetch) if null_todo or from_model else None
         findings += _compute(executor, todo, fingerprints, null_todo, null, live)

@@ -154,6 +154,9 @@ class ProblemScores(Derive[Reading]):
     def config(self) -> dict[str, Any]:
         return self.source.config | {"marking": self.stream.problems.marking}
 
+    def check(self) -> None:
+        self.stream.problems.check()
+
     def derive(self, found: xr.Dataset, *, advance: Callable[[int], None]) -> xr.Dataset:
         problems = self.stream.problems
         texts = found["completion"].transpose("problem", "sample").to_numpy()

@@ -145,5 +145,9 @@ class Derive(Measure[R]):
     source: FromModel[R]
 
     @abstractmethod
+    def check(self) -> None:
+        """Raise `InputError` if it cannot be derived here; asked before anything is computed."""
+
+    @abstractmethod
     def derive(self, found: xr.Dataset, *, advance: Callable[[int], None]) -> xr.Dataset:
         """Its result from that of `source`; calls `advance(items of the stream)` on the way."""

@@ -24,7 +24,9 @@ Comparison = Literal["strict", "permissive"]
 LENIENTLY = "passed only permissively"
 
 _RETURNS = re.compile(r"\breturn\b[^;{}]*;\s*\Z")
-_SKIPPED = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\\n])*\'|`[^`]*`|//[^\n]*|/\*.*?\*/'  # strings, characters, comments
+_SKIPPED = (
+    r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\\n])*\'|`[^`]*`|//[^\n]*|/\*.*?\*/'  # strings, characters, comments
+)
 _BRACES = re.compile(rf"{_SKIPPED}|[{{}}]", re.DOTALL)
 
 
@@ -70,7 +72,9 @@ def assemble(code: CodeProblem, completion: str, *, lenient: bool = False) -> Pr
     marker = rules.marker.replace("{first}", FIRST).replace("{second}", SECOND)
     place = _end_of_main(tests, rules.main)
     if place is None:
-        raise InputError(f"the tests of {code.problem.id} ({code.problem.language}) do not close their main function")
+        raise InputError(
+            f"the tests of {code.problem.id} ({code.problem.language}) do not close their main function"
+        )
     tests = f"{tests[:place].rstrip(' ')}\n{marker}\n{tests[place:]}"
     opening = code.problem.prompt if code.opening is None else code.opening
     closing = "" if _closed(completion, code.problem) else code.closing
@@ -125,7 +129,16 @@ class CodeProblems:
             for code in self._code.values()
             for lenient in ((False, True) if code.lenient_tests is not None else (False,))
         ]
-        return {"comparison": self.comparison, "programs": digest(programs)}
+        languages = sorted({problem.language for problem in self.problems})
+        return {
+            "comparison": self.comparison,
+            "programs": digest(programs),
+            "runs": {name: self.runner.runs(name) for name in languages},
+        }
+
+    def check(self) -> None:
+        """Whether the sandbox works here."""
+        self.runner.sandbox.check()
 
     def mark(
         self, attempts: Sequence[Attempt], *, advance: Callable[[int], None] = lambda done: None

@@ -84,6 +84,16 @@ class ProblemSet(Protocol):
     @property
     def marking(self) -> dict[str, Any]: ...
 
+    def check(self) -> None:
+        """Whether attempts can be marked here; asked before a model writes any.
+
+        Raises
+        ------
+        InputError
+            If they cannot, with what to do.
+        """
+        ...
+
     def mark(
         self, attempts: Sequence[Attempt], *, advance: Callable[[int], None] = lambda done: None
     ) -> list[Verdict]:
@@ -119,6 +129,11 @@ class JoinedProblems:
     def marking(self) -> dict[str, Any]:
         """Of every set."""
         return {asked.name: asked.marking for asked in self.sets}
+
+    def check(self) -> None:
+        """Of every set."""
+        for asked in self.sets:
+            asked.check()
 
     def mark(
         self, attempts: Sequence[Attempt], *, advance: Callable[[int], None] = lambda done: None

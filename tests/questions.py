@@ -42,6 +42,9 @@ class Echo:
 
     marking: ClassVar = {"marking": 1}
 
+    def check(self):
+        pass
+
     def mark(self, attempts, *, advance=lambda done: None):
         advance(len(attempts))
         solved = [len(attempt.completion) % 2 == 0 for attempt in attempts]
