@@ -1,7 +1,7 @@
 """Problems asked of every checkpoint of a series, and what the answers show.
 
-Completions are generated and stored, then marked and stored: after a kill the same call computes what is missing,
-and marking again needs no model. `babelscope evaluate` is this.
+Completions are generated and stored, then marked and stored: after a kill the same call computes what is
+missing, and marking again needs no model. `babelscope evaluate` is this.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def evaluate(
     graded
         Continuations to be read for graded scores.
     monolingual
-        A run of the target alone. Its last checkpoint, with the first of `series`, tells which problems only the
-        pivot's knowledge solves.
+        A run of the target alone. Its last checkpoint, with the first of `series`, tells which problems only
+        the pivot's knowledge solves.
     device, dtype, shard, prefetch
         As of `sweep`.
 
@@ -130,16 +130,16 @@ def evaluate(
     """
     if bad := [k for k in ks if not 1 <= k <= sampling.samples]:
         raise InputError(
-            f"pass@{bad[0]} of {sampling.samples} completions per problem: k goes from 1 to the number of samples; "
-            f"give --samples {max(bad[0], 1)} or more, and a temperature"
+            f"pass@{bad[0]} of {sampling.samples} completions per problem: k goes from 1 to the number of samples;"
+            f" give --samples {max(bad[0], 1)} or more, and a temperature"
         )
     if monolingual and sampling != GREEDY:
         raise InputError(
-            "knowledge transferred is about greedy completions; leave out the samples or the other run"
+            "knowledge transferred is about greedy completions; leave out samples or --monolingual"
         )
     if monolingual and (series.pivot is None or series.target is None or series.steps[0] != 0):
         raise InputError(
-            f"{series.directory}: knowledge transferred needs the pivot, the target and step 0, the pivot's own model"
+            f"{series.directory}: knowledge transferred needs pivot, target and step 0, the pivot's own model"
         )
     how: dict[str, Any] = {"device": device, "dtype": dtype, "prefetch": prefetch}
     asked = measures(series, problems, sampling=sampling, graded=graded)

@@ -1,7 +1,7 @@
 """Scores as lm-evaluation-harness writes them (its format since 0.4), a file per checkpoint.
 
-What reads that format reads these: tables and plots of one's own, and `Series.open`, to which they are scores of the
-checkpoint like any evaluator's.
+What reads that format reads these: tables and plots of one's own, and `Series.open`, to which they are scores
+of the checkpoint like any evaluator's.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""From the names of problem sets to problems that can be asked and marked: read, aligned, with what was left out.
+"""From the names of problem sets to problems that can be asked and marked, and what was left out.
 
     code = { problems = ["primer", "humaneval-php.jsonl"], comparison = "strict", sandbox = "bubblewrap" }
 
-in `questions.toml`, or the same on the command line. Only problems that every asked language has are asked, so
-that scores of languages, and of pivot and target, are about the same tasks.
+in `questions.toml`, or the same on the command line. Only problems that every asked language has are asked,
+so that scores of languages, and of pivot and target, are about the same tasks.
 """
 
 from __future__ import annotations
