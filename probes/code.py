@@ -24,7 +24,9 @@ Comparison = Literal["strict", "permissive"]
 LENIENTLY = "passed only permissively"
 
 _RETURNS = re.compile(r"\breturn\b[^;{}]*;\s*\Z")
-_SKIPPED = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\\n])*\'|`[^`]*`|//[^\n]*|/\*.*?\*/'  # strings, characters, comments
+_SKIPPED = (
+    r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\\n])*\'|`[^`]*`|//[^\n]*|/\*.*?\*/'  # strings, characters, comments
+)
 _BRACES = re.compile(rf"{_SKIPPED}|[{{}}]", re.DOTALL)
 
 
@@ -70,7 +72,9 @@ def assemble(code: CodeProblem, completion: str, *, lenient: bool = False) -> Pr
     marker = rules.marker.replace("{first}", FIRST).replace("{second}", SECOND)
     place = _end_of_main(tests, rules.main)
     if place is None:
-        raise InputError(f"the tests of {code.problem.id} ({code.problem.language}) do not close their main function")
+        raise InputError(
+            f"the tests of {code.problem.id} ({code.problem.language}) do not close their main function"
+        )
     tests = f"{tests[:place]}\n{marker}\n{tests[place:]}"
     opening = code.problem.prompt if code.opening is None else code.opening
     closing = "" if _closed(completion, code.problem) else code.closing

@@ -199,7 +199,9 @@ def primer(languages: Sequence[str]) -> list[CodeProblem]:
     """
     names = [language(name).name for name in languages]
     if lacking := [name for name in names if name not in task_languages()]:
-        raise InputError(f"the primer is not written in {lacking[0]!r}; it is in {', '.join(task_languages())}")
+        raise InputError(
+            f"the primer is not written in {lacking[0]!r}; it is in {', '.join(task_languages())}"
+        )
     return [_problem(task, name) for name in names for task in tasks().values()]
 
 

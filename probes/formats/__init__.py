@@ -132,7 +132,9 @@ def read_problems(source: str | Path, *, language: str | None = None, flawed: bo
         code = how.read(record, find_language(own).name)
         suite = found.setdefault((code.source, code.problem.language), {})
         if code.problem.id in suite:
-            raise InputError(f"{origin}: {code.source} in {code.problem.language} has {code.problem.id} twice")
+            raise InputError(
+                f"{origin}: {code.source} in {code.problem.language} has {code.problem.id} twice"
+            )
         suite[code.problem.id] = code
     if not found:
         raise InputError(f"{source} holds no problems" + (f" in {language}" if language else ""))
@@ -232,7 +234,9 @@ def _from_file(path: Path) -> Iterator[Record]:
 def _loaded(name: str) -> Iterable[Record]:
     """The test split, as `datasets` finds it."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", name):
-        raise InputError(f"{name} does not exist, and is no name of a data set such as openai/openai_humaneval")
+        raise InputError(
+            f"{name} does not exist, and is no name of a data set such as openai/openai_humaneval"
+        )
     return load_dataset_records(*name.split(":"))
 
 

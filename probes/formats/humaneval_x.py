@@ -17,7 +17,9 @@ BEFORE = {"java": "}\n", "cpp": "", "javascript": "", "python": ""}
 
 def _read(record: Record, language: str) -> CodeProblem:
     if language not in BEFORE:
-        raise InputError(f"HumanEval-X is read in {', '.join(BEFORE)}, not in {language}; use MultiPL-E or mxeval")
+        raise InputError(
+            f"HumanEval-X is read in {', '.join(BEFORE)}, not in {language}; use MultiPL-E or mxeval"
+        )
     prompt = record["prompt"]
     after, before = ends(language, prompt)
     return CodeProblem(

@@ -54,7 +54,7 @@ def marker_follows(text: str, before: str, after: str) -> bool:
 
 
 def test_the_marker_is_the_last_statement_of_main_before_its_return() -> None:
-    tests = 'int main() {\n    char c = \'}\'; // }\n    check("}{");\n    return 0;\n}\nint later() { return 1; }\n'
+    tests = "int main() {\n    char c = '}'; // }\n    check(\"}{\");\n    return 0;\n}\nint later() { return 1; }\n"
     text = assemble(code("cpp", "int f() {\n", tests), "    return 1;\n}").text
     assert marker_follows(text, 'check("}{");', "return 0;\n}\nint later")
 
@@ -105,7 +105,9 @@ def test_what_is_asked_and_what_marks_it_have_keys_of_their_own() -> None:
     asked = code("lua", "local function f()\n", "assert(f())\n")
     first = CodeProblems("a", [asked], runner=Pretended())
     other_tests = CodeProblems("a", [replace(asked, tests="assert(not f())\n")], runner=Pretended())
-    other_prompt = CodeProblems("a", [code("lua", "local function g()\n", "assert(f())\n")], runner=Pretended())
+    other_prompt = CodeProblems(
+        "a", [code("lua", "local function g()\n", "assert(f())\n")], runner=Pretended()
+    )
     assert first.key == other_tests.key != other_prompt.key
     assert first.marking != other_tests.marking
     assert first.marking != CodeProblems("a", [asked], runner=Pretended(), comparison="permissive").marking
@@ -133,20 +135,26 @@ def test_right_and_wrong_multipl_e_solutions_are_told_apart(language: str) -> No
 @pytest.mark.parametrize("language", sorted(LEAVES))
 def test_a_completion_that_leaves_with_code_0_does_not_pass(language: str) -> None:
     asked = multipl_e(language, 42)
-    [verdict] = CodeProblems("a", [asked], runner=runs(language)).mark([Attempt(asked.problem, LEAVES[language])])
+    [verdict] = CodeProblems("a", [asked], runner=runs(language)).mark(
+        [Attempt(asked.problem, LEAVES[language])]
+    )
     assert verdict.solved is False
     assert verdict.reason in ("ended early", "failed"), verdict
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize(("returned", "solved"), [("true", False), ("'1'", False), ("1.0", True), ("1", True), ("2", False)])
+@pytest.mark.parametrize(
+    ("returned", "solved"), [("true", False), ("'1'", False), ("1.0", True), ("1", True), ("2", False)]
+)
 def test_php_tells_types_apart_but_not_1_from_1_0(returned: str, solved: bool) -> None:
     found = data("mxeval_humaneval/HumanEval_php_v1.1.jsonl.gz")
     [suite] = read_problems(found)
     original = suite.problems[0]
     compare = original.tests[: original.tests.index("$arg00")]
     assert "==" in compare
-    asked = replace(original, tests=compare + "if (!compare(hasCloseElements(1, 2), 1)) { throw new Exception(); }")
+    asked = replace(
+        original, tests=compare + "if (!compare(hasCloseElements(1, 2), 1)) { throw new Exception(); }"
+    )
     marked = CodeProblems("a", [replace(asked, lenient_tests=None)], runner=runs("php"))
     [verdict] = marked.mark([Attempt(asked.problem, f"    return {returned};\n}}")])
     assert verdict.solved is solved, verdict
@@ -185,7 +193,9 @@ def test_humaneval_x_solutions_pass_but_for_two_that_are_wrong() -> None:
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("language", ["python", "php", "ruby", "lua", "javascript", "csharp", "go", "rust", "cpp", "java"])
+@pytest.mark.parametrize(
+    "language", ["python", "php", "ruby", "lua", "javascript", "csharp", "go", "rust", "cpp", "java"]
+)
 def test_the_primers_first_solution_passes_and_an_empty_one_does_not(language: str) -> None:
     runner = runs(language)
     asked = next(code for code in primer([language]) if code.problem.id == "primer/run_lengths")

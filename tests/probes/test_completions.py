@@ -63,9 +63,19 @@ def test_functions_after_multipl_e_prompts_are_kept_whole_and_what_follows_is_cu
     [
         ("humaneval/HumanEval.jsonl.gz", "python", 0, 0),
         ("humaneval_x/humaneval_js.jsonl.gz", "javascript", 0, 0),
-        ("mbxp/mbpp_release_v1.jsonl.gz", "python", 4, 0),  # helpers that follow the function, a comment beside it
+        (
+            "mbxp/mbpp_release_v1.jsonl.gz",
+            "python",
+            4,
+            0,
+        ),  # helpers that follow the function, a comment beside it
         ("mbxp/mbphp_release_v1.2.jsonl.gz", "php", 25, 0),  # `?>` and what a model wrote after it
-        ("mbxp/mbcpp_release_v1.2.jsonl.gz", "cpp", 1, 3),  # closed once too often; closed elsewhere than where they were opened
+        (
+            "mbxp/mbcpp_release_v1.2.jsonl.gz",
+            "cpp",
+            1,
+            3,
+        ),  # closed once too often; closed elsewhere than where they were opened
         ("mbxp/mbcsp_release_v1.2.jsonl.gz", "csharp", 0, 0),
         ("mbxp/mbjp_release_v1.2.jsonl.gz", "java", 0, 0),
     ],
