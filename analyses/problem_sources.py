@@ -156,7 +156,7 @@ def collect(
 
 def _suites(source: str, base: Path, languages: Sequence[str]) -> list[Suite]:
     if source == PRIMER:
-        return primer(languages)
+        return [Suite(PRIMER, name, tuple(primer([name])), {}) for name in languages]
     file = base / source
     return [
         suite for suite in read_problems(file if file.exists() else source) if suite.language in languages

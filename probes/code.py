@@ -75,7 +75,7 @@ def assemble(code: CodeProblem, completion: str, *, lenient: bool = False) -> Pr
         raise InputError(
             f"the tests of {code.problem.id} ({code.problem.language}) do not close their main function"
         )
-    tests = f"{tests[:place].rstrip(' ')}\n{marker}\n{tests[place:]}"
+    tests = f"{tests[:place]}\n{marker}\n{tests[place:]}"
     opening = code.problem.prompt if code.opening is None else code.opening
     closing = "" if _closed(completion, code.problem) else code.closing
     return Program(code.problem.language, f"{rules.needs}{opening}{completion}\n{closing}{tests}")

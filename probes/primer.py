@@ -20,7 +20,10 @@ from pydantic import Field, field_validator, model_validator
 from babelscope.core.config import Strict
 from babelscope.core.errors import InputError
 from babelscope.core.languages import Tasks, known, language
+from babelscope.probes.code import CodeProblem
+from babelscope.probes.completions import ends
 from babelscope.probes.mutants import Mutant, mutants
+from babelscope.probes.problems import Problem
 
 DATA = Path(__file__).parent / "data" / "primer"
 INPUTS = 1000  # of a problem's generator, on which solutions are compared
@@ -184,6 +187,28 @@ def tasks() -> dict[str, Task]:
 def task_languages() -> tuple[str, ...]:
     """Languages that the primer is written in."""
     return tuple(name for name, found in known().items() if found.tasks)
+
+
+def primer(languages: Sequence[str]) -> list[CodeProblem]:
+    """Every problem in each of the languages.
+
+    Raises
+    ------
+    InputError
+        If the primer is not written in one of them.
+    """
+    return [_problem(task, language(name).name) for name in languages for task in tasks().values()]
+
+
+def _problem(task: Task, language_name: str) -> CodeProblem:
+    prompt = task.prompt(language_name)
+    after, before = ends(language_name, prompt)
+    return CodeProblem(
+        Problem(f"primer/{task.name}", language_name, prompt, ends_after=after, ends_before=before),
+        source="primer",
+        tests=task.suite(language_name),
+        solution=task.solutions[language_name],
+    )
 
 
 def _syntax(language_name: str) -> Tasks:

@@ -102,7 +102,9 @@ def write(name: str) -> None:
     text = path.read_text()
     text = re.sub(r"^tests = \[\n.*?^\]\n\n?", "", text, flags=re.DOTALL | re.MULTILINE)
     task = Task.from_toml(path).model_copy(update={"tests": ()})
-    lines = "".join(f"    {{ given = {_toml(given)}, gives = {_toml(gives)} }},\n" for given, gives in choose(task))
+    lines = "".join(
+        f"    {{ given = {_toml(given)}, gives = {_toml(gives)} }},\n" for given, gives in choose(task)
+    )
     head, mark, rest = text.partition("[solutions]\n")
     path.write_text(f"{head.rstrip()}\ntests = [\n{lines}]\n\n{mark}{rest}")
 
