@@ -1,5 +1,5 @@
-"""MultiPL-E (Cassano et al. 2023, arXiv 2208.08227; nuprl/MultiPL-E): HumanEval and MBPP translated by programs
-into 18 languages.
+"""MultiPL-E (Cassano et al. 2023, arXiv 2208.08227; nuprl/MultiPL-E): HumanEval and MBPP translated by
+programs into 18 languages.
 
 What is changed in what is run (the prompts are as published), by language, is in `CHANGES` and `LENIENT`:
 

@@ -197,7 +197,8 @@ def test_humaneval_x_solutions_pass_but_for_two_that_are_wrong() -> None:
     [suite] = read_problems(data("humaneval_x/humaneval_js.jsonl.gz"))
     verdicts = CodeProblems("a", suite.problems, runner=runs("javascript")).mark(solutions(suite.problems))
     failed = [c.problem.id for c, v in zip(suite.problems, verdicts, strict=True) if not v.solved]
-    # reverseDelete returns `(t, true)`, which is true; evenOddCount(0) gives [0, 0]. Node prints it and exits with 0.
+    # reverseDelete returns `(t, true)`, which is true; evenOddCount(0) gives [0, 0]. Node prints that, and
+    # exits with 0.
     assert failed == ["HumanEval/112", "HumanEval/155"]
 
 
