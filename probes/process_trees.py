@@ -1,7 +1,7 @@
 """Processes with all that they have started: what they use, and their end (Linux).
 
-Without control groups, which need rights that a user may not have, the use of a whole tree can only be looked at
-now and then. A program that ends within `FIRST_LOOK` costs no look at all.
+Without control groups, which need rights that a user may not have, the use of a whole tree can only be
+looked at now and then. A program that ends within `FIRST_LOOK` costs no look at all.
 """
 
 from __future__ import annotations
