@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 FIRST_LOOK = 0.1  # seconds after the start
 EVERY = 0.05
+PATIENCE = 5
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -29,7 +30,11 @@ class Usage(NamedTuple):
 
 
 def wait(process: subprocess.Popen[bytes], *, cpu_seconds: float, wall_seconds: float, memory: int) -> str:
-    """Wait until the process ends, or until its tree uses too much: then why, else nothing."""
+    """Wait until the process ends, or until its tree uses too much: then why, else nothing.
+
+    Time that it wanted a core and had none does not count, up to `PATIENCE` times the limit: on a loaded
+    machine a right program takes longer.
+    """
     started = time.monotonic()
     watched = os.pidfd_open(process.pid)
     try:
@@ -38,10 +43,14 @@ def wait(process: subprocess.Popen[bytes], *, cpu_seconds: float, wall_seconds: 
         pause = FIRST_LOOK
         while not ended.poll(pause * 1000):
             pause = EVERY
-            used = usage([process.pid, *descendants(process.pid)])
+            tree = [process.pid, *descendants(process.pid)]
+            used = usage(tree)
             if used.memory > memory:
                 return "too much memory"
-            if used.cpu_seconds > cpu_seconds or time.monotonic() - started > wall_seconds:
+            late = time.monotonic() - started - wall_seconds
+            if used.cpu_seconds > cpu_seconds:
+                return "too slow"
+            if late > 0 and late > min(held_up(tree), (PATIENCE - 1) * wall_seconds):
                 return "too slow"
     finally:
         os.close(watched)
@@ -64,8 +73,7 @@ def _kill(how: Callable[[int, int], None], pid: int) -> None:
 def descendants(pid: int) -> Iterator[int]:
     """All that the process has started, directly or not, as far as it can still be told."""
     try:
-        threads = os.listdir(f"/proc/{pid}/task")
-        lists = [Path(f"/proc/{pid}/task/{thread}/children").read_text() for thread in threads]
+        lists = [(thread / "children").read_text() for thread in Path(f"/proc/{pid}/task").iterdir()]
     except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
         return
     for child in (int(one) for found in lists for one in found.split()):
@@ -86,3 +94,13 @@ def usage(processes: Iterable[int]) -> Usage:
         for kind in ("RssAnon:", "RssShmem:"):
             kib += int((status.partition(kind)[2].split() or ["0"])[0])  # a zombie has none
     return Usage(ticks / TICKS, kib * 1024)
+
+
+def held_up(processes: Iterable[int]) -> float:
+    """Seconds that the thread which waited longest for a core has waited in all."""
+    longest = 0
+    for pid in processes:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                longest = max(longest, int((thread / "schedstat").read_text().split()[1]))  # nanoseconds
+    return longest / 1e9

@@ -41,15 +41,16 @@ def marked(name: str, text: str) -> Program:
     marker = tests.marker.replace("{first}", FIRST).replace("{second}", SECOND)
     if not tests.main:
         return Program(name, f"{text}\n{marker}\n")
-    body, brace, rest = text.rpartition("}")
-    return Program(name, f"{tests.needs}{body}\n{marker}\n{brace}{rest}")
+    closing = [place for place, sign in enumerate(text) if sign == "}"]
+    place = closing[-2 if "class" in text else -1]
+    return Program(name, f"{tests.needs}{text[:place]}\n{marker}\n{text[place:]}")
 
 
 @contextmanager
 def nothing_left_behind() -> Iterator[Path]:
     """Yields the temporary folder; afterwards it is empty, and no process is left."""
     with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)  # the sandbox's user must get through
+        os.chmod(name, 0o755)  # noqa: S103 - the sandbox's user must get through
         prctl = ctypes.CDLL(None).prctl
         before, tempfile.tempdir = tempfile.tempdir, name
         prctl(SUBREAPER, 1)
