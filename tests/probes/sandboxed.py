@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from babelscope.core.errors import InputError
-from babelscope.core.languages import language
-from babelscope.probes.execution import FIRST, SECOND, Program
+from babelscope.probes.code import CodeProblem, assemble
+from babelscope.probes.execution import Program
 from babelscope.probes.limits import Limits
+from babelscope.probes.problems import Problem
 from babelscope.probes.process_trees import descendants
 from babelscope.probes.sandbox import Bubblewrap
 from babelscope.probes.toolchains import missing
@@ -36,14 +37,9 @@ def needs(*languages: str) -> None:
 
 
 def marked(name: str, text: str) -> Program:
-    """A program with its marker at the end of the file, or of main where the language has one."""
-    tests = language(name).tests
-    marker = tests.marker.replace("{first}", FIRST).replace("{second}", SECOND)
-    if not tests.main:
-        return Program(name, f"{text}\n{marker}\n")
-    closing = [place for place, sign in enumerate(text) if sign == "}"]
-    place = closing[-2 if "class" in text else -1]
-    return Program(name, f"{tests.needs}{text[:place]}\n{marker}\n{text[place:]}")
+    """A program with its marker at its end."""
+    problem = Problem(id="test", language=name, prompt="")
+    return assemble(CodeProblem(problem, source="test", tests=text), "")
 
 
 @contextmanager
