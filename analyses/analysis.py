@@ -155,7 +155,7 @@ def analyse(results: Results, questions: Questions | None = None) -> Analysis:
         raise InputError(f"still to be measured by other shards: {', '.join(results.owed)}")
     if series.pivot is None or series.target is None:
         raise InputError(f"{series.directory} does not say its pivot and target; give both to Series.open")
-    notes: list[str] = []
+    notes: list[str] = list(questions.notes) if questions else []
     working = PivotShare(results, pivot=series.pivot, target=series.target)
     soft = working.estimate("soft"), working.draws_["soft"]
     language_proportion = _or_note(

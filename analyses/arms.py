@@ -28,6 +28,7 @@ from babelscope.core.errors import InputError
 from babelscope.core.files import digest
 from babelscope.corpora.mix import LanguageShare, Mix
 from babelscope.interp.generation import ProblemScores
+from babelscope.interp.measure import FromModel
 from babelscope.interp.streams import ProblemStream
 from babelscope.probes.problems import ProblemSet
 
@@ -133,13 +134,13 @@ def _last_outcomes(recipe: Recipe, problems: ProblemSet) -> np.ndarray:
             run, fingerprint = executor()
             missing = run.missing(fingerprint)
             if missing:
-                run.run(
-                    Anatomy(model), missing, fingerprint=fingerprint, about={"step": step}, advance=_silent
-                )
+                asked = [one for one in missing if isinstance(one, FromModel)]
+                run.run(Anatomy(model), asked, fingerprint=fingerprint, about={"step": step}, advance=_silent)
+                run.derive([measure], fingerprint=fingerprint, advance=_silent)
 
     pretrain(recipe, on_checkpoint=score)
     run, fingerprint = executor()
-    return run.store.load(run.key(measure, fingerprint))["solved"].to_numpy().astype(bool)
+    return run.store.load(run.key(measure, fingerprint))["solved"].isel(sample=0).to_numpy().astype(bool)
 
 
 def _silent(_done: int) -> None:

@@ -2,6 +2,7 @@
 
     for each group of measures that observe one stream: one forward pass for the group
     for each measure that generates: its own pass
+    for each measure that is derived: the stored result that it reads, and no model
 
 Streams are cut into shards of a fixed number of tokens, each stored as it is finished: what was killed
 resumes at the next shard.
@@ -21,7 +22,7 @@ from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest
 from babelscope.interp.families import custom_names
-from babelscope.interp.measure import Generate, Item, Measure, Observe, Reading
+from babelscope.interp.measure import Derive, FromModel, Generate, Item, Measure, Observe, Reading
 
 if TYPE_CHECKING:
     from babelscope.checkpoints.live import LiveModel
@@ -41,7 +42,7 @@ class Executor:
     store
         Where results go.
     measures
-        What is wanted; names must differ.
+        What is wanted; names must differ. What derived ones read is measured too.
     series
         Whose tokenizer reads the streams; it and its architecture are parts of every key.
     dtype
@@ -61,7 +62,7 @@ class Executor:
         if len(set(names)) < len(names):
             raise InputError(f"measures must have different names; got {names}")
         self.store = store
-        self.measures = measures
+        self.measures = with_sources(measures)
         self.series = series
         self.dtype = dtype
         self._readings: dict[str, Reading] = {}
@@ -100,13 +101,13 @@ class Executor:
     def run(
         self,
         anatomy: Anatomy,
-        measures: Sequence[Measure[Any]],
+        measures: Sequence[FromModel[Any]],
         *,
         fingerprint: str,
         about: Mapping[str, int | float | str],
         advance: Callable[[int], None],
     ) -> None:
-        """Compute and store `measures` for one model, calling `advance(items)` on the way."""
+        """Compute and store what `measures` say of one model, calling `advance(items)` on the way."""
         import torch
 
         from babelscope.interp.lens import check_readout
@@ -118,10 +119,20 @@ class Executor:
         for _, group in groupby(ordered, key=_group):
             self._group(anatomy, list(group), fingerprint=fingerprint, about=about, advance=advance)
 
+    def derive(
+        self, measures: Sequence[Derive[Any]], *, fingerprint: str, advance: Callable[[int], None]
+    ) -> None:
+        """Compute and store measures of what is stored already; what they read must be."""
+        for measure in measures:
+            found = self.store.load(self.key(measure.source, fingerprint))
+            about = {name: found.attrs[name] for name in found.attrs if name in ("step", "readout_error")}
+            result = measure.derive(found, advance=advance)
+            self.store.save(self.key(measure, fingerprint), result, about=about)
+
     def _group(
         self,
         anatomy: Anatomy,
-        group: Sequence[Measure[Any]],
+        group: Sequence[FromModel[Any]],
         *,
         fingerprint: str,
         about: Mapping[str, int | float | str],
@@ -129,7 +140,7 @@ class Executor:
     ) -> None:
         reading = self.reading(group[0])
         keys = {measure.name: self.key(measure, fingerprint) for measure in group}
-        size = OBSERVED if isinstance(group[0], Observe) else GENERATED
+        size = max(1, GENERATED // group[0].repeats) if isinstance(group[0], Generate) else OBSERVED
         parts: dict[str, list[xr.Dataset]] = {measure.name: [] for measure in group}
         group = list(group)
         for number, shard in enumerate(shards(reading.items, tokens=size)):
@@ -152,7 +163,7 @@ class Executor:
             self.store.save(keys[measure.name], whole, about=about)
 
     def compute(
-        self, anatomy: Anatomy, measures: Sequence[Measure[Any]], reading: Reading, shard: Sequence[Item]
+        self, anatomy: Anatomy, measures: Sequence[FromModel[Any]], reading: Reading, shard: Sequence[Item]
     ) -> dict[str, xr.Dataset]:
         """Partial results of measures that read one stream, for these items; nothing is stored."""
         from babelscope.interp.observe import observe
@@ -165,6 +176,16 @@ class Executor:
             if isinstance(measure, Generate):
                 results[measure.name] = measure.generate(anatomy, self.series.tokenizer, reading, shard)
         return results
+
+
+def with_sources(measures: Sequence[Measure[Any]]) -> list[Measure[Any]]:
+    """`measures`, and before those that are derived what they read."""
+    found: list[Measure[Any]] = []
+    for measure in measures:
+        if isinstance(measure, Derive) and measure.source.name not in {m.name for m in [*measures, *found]}:
+            found.append(measure.source)
+        found.append(measure)
+    return found
 
 
 def require_dtype(dtype: str) -> None:
@@ -186,6 +207,6 @@ def shards(items: Sequence[Item], *, tokens: int) -> list[Sequence[Item]]:
     return list(cut)
 
 
-def _group(measure: Measure[Any]) -> tuple[str, str]:
+def _group(measure: FromModel[Any]) -> tuple[str, str]:
     """Measures that share a pass: those that observe one stream; one that generates is alone."""
     return measure.stream.key, "" if isinstance(measure, Observe) else measure.name

@@ -10,7 +10,7 @@ from babelscope.analyses.executor import Executor
 from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.analyses.store import Store
 from babelscope.checkpoints.series import Checkpoint, Series
-from babelscope.interp.measure import Measure
+from babelscope.interp.measure import FromModel, Measure
 
 SAMPLE = 8  # items of each stream: enough to be past the first batch's overhead
 
@@ -39,14 +39,18 @@ def plan(
     todo = {c: _missing(executor, c) for c in shard.of(series.checkpoints)}
     todo = {checkpoint: missing for checkpoint, missing in todo.items() if missing}
     here = [checkpoint for checkpoint in todo if checkpoint.is_here]
-    sizes = {m.name: sum(len(i.ids) for i in executor.reading(m).items) for m in measures if todo}
+    sizes = {
+        m.name: sum(len(i.ids) for i in executor.reading(m).items)
+        for m in executor.measures
+        if todo and isinstance(m, FromModel)
+    }
     seconds = round(_seconds(executor, sizes, todo, here[0], device), 1) if here else None
     return {
         "checkpoints": len(todo),
         "checkpoints_to_fetch": len(todo) - len(here),
         "results_missing": sum(map(len, todo.values())),
         "bytes_to_read": sum(checkpoint.n_bytes for checkpoint in here),
-        "tokens": sum(sizes[m.name] for missing in todo.values() for m in missing),
+        "tokens": sum(sizes.get(m.name, 0) for missing in todo.values() for m in missing),
         "seconds": seconds if todo else 0.0,
     }
 
@@ -70,6 +74,8 @@ def _seconds(
     loading = time.perf_counter() - start
     total = loading * len(todo)
     for measure in executor.measures:
+        if not isinstance(measure, FromModel):
+            continue
         items = executor.reading(measure).items[:SAMPLE]
         start = time.perf_counter()
         executor.compute(anatomy, [measure], executor.reading(measure), items)

@@ -3,6 +3,7 @@
 A run made by this project says so itself, in `questions.toml` beside its checkpoints:
 
     babel = { seed = 0, targets = ["php"] }      # the small Babel that generated its text
+    code = { problems = ["primer"] }             # code problems, which are run; see `problem_sources`
     probes = ["probes/mine.toml"]                # identifier probes of one's own, beside the known ones
     best_by = ["pivot only", "both"]             # groups of problems that choose the best checkpoint
     available = { python = 11e9, php = 23e9 }    # tokens that exist, if not what the run's sources hold
@@ -20,6 +21,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from babelscope.analyses.problem_sources import CodeAsked, Collected, collect
 from babelscope.checkpoints.series import Series
 from babelscope.core.config import Strict
 from babelscope.core.errors import InputError
@@ -55,6 +57,7 @@ class QuestionsFile(Strict):
 
     tokens: int = Field(default=20_000, ge=100)
     babel: BabelQuestions | None = None
+    code: CodeAsked | None = None
     probes: tuple[Path, ...] = ()
     best_by: tuple[str, ...] = ()
     available: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
@@ -78,6 +81,8 @@ class Questions:
         Groups of problems that choose the best checkpoint and compare mixes; all problems if empty.
     available
         Tokens of each language that exist; where empty, what the run's sources hold.
+    notes
+        Problems that were left out, and why.
     """
 
     texts: Mapping[str, list[str]]
@@ -86,6 +91,7 @@ class Questions:
     tokens: int
     best_by: tuple[str, ...] = ()
     available: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -96,6 +102,7 @@ class Questions:
         file: Path | None = None,
         tokens: int | None = None,
         available: Mapping[str, int] | None = None,
+        code: CodeAsked | None = None,
     ) -> Questions:
         """The questions of a series.
 
@@ -111,6 +118,8 @@ class Questions:
             Held-out text to read per language, instead of what the file says.
         available
             Tokens that exist of each language, instead of what the file says.
+        code
+            Code problems, instead of those that the file says.
 
         Raises
         ------
@@ -122,14 +131,12 @@ class Questions:
                 f"{series.directory} does not say its pivot and target; give --pivot and --target"
             )
         languages = (series.pivot, series.target)
-        own = series.directory / FILE
-        file = file or (own if own.exists() else None)
-        asked = QuestionsFile.from_toml(file) if file else QuestionsFile()
-        problems = None
+        file, asked = questions_file(series, file)
+        problems, collected = asked_problems(
+            series, languages, asked, code=code, base=file.parent if file else None
+        )
         if asked.babel:
-            world = asked.babel.world
-            probes = world.probes(series.target)
-            problems = JoinedProblems([world.problems(language) for language in languages])
+            probes = asked.babel.world.probes(series.target)
         else:
             probes = _probes(languages, [file.parent / path for path in asked.probes] if file else [])
         groups = list(dict.fromkeys(problem.group for problem in problems.problems)) if problems else []
@@ -142,6 +149,7 @@ class Questions:
             tokens or asked.tokens,
             asked.best_by,
             available or asked.available,
+            collected.notes if collected else (),
         )
 
     def measures(self, series: Series) -> list[Measure[Any]]:
@@ -157,6 +165,50 @@ class Questions:
         if self.problems is not None:
             wanted.append(ProblemScores(ProblemStream(self.problems)))
         return wanted
+
+
+def questions_file(series: Series, file: Path | None = None) -> tuple[Path | None, QuestionsFile]:
+    """The questions file of a series, or the one that is given instead; its path is None where there is none."""
+    own = series.directory / FILE
+    file = file or (own if own.exists() else None)
+    return file, QuestionsFile.from_toml(file) if file else QuestionsFile()
+
+
+def asked_problems(
+    series: Series,
+    languages: Sequence[str],
+    asked: QuestionsFile,
+    *,
+    code: CodeAsked | None = None,
+    base: Path | None = None,
+    workers: int | None = None,
+) -> tuple[ProblemSet | None, Collected | None]:
+    """The problems of a questions file in some languages, and what is known of the code problems among them.
+
+    Parameters
+    ----------
+    code
+        Code problems instead of the file's own problems of any kind; relative to where the command is run.
+    base
+        What the file's own paths are relative to.
+    workers
+        Programs that are run at a time.
+    """
+    wanted = code or asked.code
+    sets: list[ProblemSet] = []
+    collected = None
+    if asked.babel and not code:
+        sets += [asked.babel.world.problems(language) for language in languages]
+    if wanted:
+        collected = collect(
+            wanted,
+            languages,
+            base=Path() if code or not base else base,
+            verdicts=series.state / "verdicts.sqlite",
+            workers=workers,
+        )
+        sets.append(collected.problems)
+    return (sets[0] if len(sets) == 1 else JoinedProblems(sets) if sets else None), collected
 
 
 def _probes(languages: tuple[str, str], own: list[Path]) -> ProbeSet:

@@ -21,7 +21,7 @@ from babelscope.checkpoints.weights import BrokenWeightsError
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest
 from babelscope.core.progress import progress
-from babelscope.interp.measure import Measure, Observe
+from babelscope.interp.measure import Derive, FromModel, Measure, Observe
 
 if TYPE_CHECKING:
     from babelscope.checkpoints.live import LiveModel
@@ -118,7 +118,10 @@ def sweep(
     store.tidy()
     findings = [*series.findings, *unread]
     if null_todo or todo:
-        live = executor.live(device, prefetch=prefetch)
+        for measure in {m for missing in todo.values() for m in missing if isinstance(m, Derive)}:
+            measure.check()
+        from_model = any(isinstance(m, FromModel) for missing in todo.values() for m in missing)
+        live = executor.live(device, prefetch=prefetch) if null_todo or from_model else None
         findings += _compute(executor, todo, fingerprints, null_todo, null, live)
     # The other shards' come after the work: by now their own processes have noted most of them.
     others = [checkpoint for checkpoint in series if checkpoint not in mine]
@@ -132,7 +135,7 @@ def sweep(
             for c, fingerprint in sorted((fingerprints | theirs).items(), key=lambda pair: pair[0].step)
             if (key := executor.key(m, fingerprint)) in store
         }
-        for m in measures
+        for m in executor.measures
     }
     if not owed and not all(keys.values()):
         raise InputError("no checkpoint could be measured: " + "; ".join(f.detail for f in findings))
@@ -158,11 +161,13 @@ def _compute(
     executor: Executor,
     todo: Mapping[Checkpoint, list[Measure[Any]]],
     fingerprints: Mapping[Checkpoint, str],
-    null_todo: Sequence[Measure[Any]],
+    null_todo: Sequence[Observe[Any]],
     null: str,
-    live: LiveModel,
+    live: LiveModel | None,
 ) -> list[Finding]:
+    """Measure what is to do; `live` is None where all of it is derived from what is stored."""
     findings = []
+    reading = {c: [m for m in wanted if isinstance(m, FromModel)] for c, wanted in todo.items()}
     work: list[Sequence[Measure[Any]]] = [null_todo, *todo.values()]
     items = sum(len(executor.reading(measure).items) for wanted in work for measure in wanted)
     with progress() as display:
@@ -171,17 +176,22 @@ def _compute(
         def advance(done: int) -> None:
             display.advance(task, done)
 
-        if null_todo:
+        if null_todo and live:
             executor.run(live.at_random(RANDOM_SEED), null_todo, fingerprint=null, about={}, advance=advance)
-        walk = live.walk(todo)
+        walk = live.walk([c for c in todo if reading[c]]) if live else iter(())
         for checkpoint, wanted in todo.items():
             display.update(task, description=f"measuring {checkpoint.name}")
+            fingerprint = fingerprints[checkpoint]
             try:
-                _, anatomy = next(walk)  # raises what is wrong with this checkpoint, and goes on after it
-                about = {"step": checkpoint.step}
-                executor.run(
-                    anatomy, wanted, fingerprint=fingerprints[checkpoint], about=about, advance=advance
-                )
+                if reading[checkpoint]:
+                    _, anatomy = next(walk)  # raises what is wrong with this checkpoint, and goes on after it
+                    about = {"step": checkpoint.step}
+                    executor.run(
+                        anatomy, reading[checkpoint], fingerprint=fingerprint, about=about, advance=advance
+                    )
             except (InputError, BrokenWeightsError) as error:
                 findings.append(Finding(checkpoint.step, "not measured", str(error)))
+                continue
+            derived = [measure for measure in wanted if isinstance(measure, Derive)]
+            executor.derive(derived, fingerprint=fingerprint, advance=advance)
     return findings

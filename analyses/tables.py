@@ -13,6 +13,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from babelscope.analyses.sweep import Results
+from babelscope.core.errors import InputError
 from babelscope.core.stats import bootstrap_mean, percentile_interval, resample, wilson_interval
 from babelscope.interp.lape import Thresholds, firing_rate
 
@@ -41,7 +42,7 @@ def scores(results: Results) -> pd.DataFrame:
                         "group": group,
                         "solved": count,
                         "total": total,
-                        "rate": count / total,
+                        "rate": count / (total or np.nan),
                         "low": low,
                         "high": high,
                     }
@@ -53,11 +54,24 @@ def scores(results: Results) -> pd.DataFrame:
 def outcomes(
     data: xr.Dataset, language: str, groups: Sequence[str] = ()
 ) -> tuple[Int[np.ndarray, " step"], list[str], Bool[np.ndarray, "problem step"]]:
-    """Steps, problem ids and what was solved when, of one language and some groups; without any, of all."""
-    chosen = data["language"].to_numpy() == language
+    """Steps, problem ids and what was solved when, of one language and some groups; without any, of all.
+
+    Problems that were not run are left out.
+
+    Raises
+    ------
+    InputError
+        If problems were completed several times: what is fitted to steps is one outcome per problem.
+    """
+    if data.sizes["sample"] > 1:
+        raise InputError(
+            f"problems were completed {data.sizes['sample']} times each; stages are fitted to greedy"
+            " completions, one of each"
+        )
+    chosen = (data["language"].to_numpy() == language) & data["ran"].all(("step", "sample")).to_numpy()
     if groups:
         chosen &= np.isin(data["group"].to_numpy(), groups)
-    some = data.isel(problem=np.flatnonzero(chosen))
+    some = data.isel(problem=np.flatnonzero(chosen), sample=0)
     solved = some["solved"].transpose("problem", "step").to_numpy().astype(bool)
     return some["step"].to_numpy(), some["id"].to_numpy().tolist(), solved
 

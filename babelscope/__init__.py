@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from babelscope.core.errors import InputError
     from babelscope.corpora.babel import BabelWorld
     from babelscope.corpora.mix import Mix
-    from babelscope.interp.generation import ProblemScores
+    from babelscope.interp.generation import Completions, ProblemScores
     from babelscope.interp.loss import LanguageLoss
     from babelscope.interp.neurons import TransferringNeurons
     from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
@@ -52,6 +52,7 @@ _HOMES = {
     "InputError": "core.errors",
     "BabelWorld": "corpora.babel",
     "Mix": "corpora.mix",
+    "Completions": "interp.generation",
     "ProblemScores": "interp.generation",
     "LanguageLoss": "interp.loss",
     "TransferringNeurons": "interp.neurons",

@@ -1,64 +1,127 @@
-"""Greedy completions of problems, and which of them solve theirs.
+"""Completions of problems, greedy or sampled, and the scores that follow from them.
 
-Prompts are generated in groups of equal length: no padding, so no position ids to get wrong.
+Two measures, stored apart: `Completions` asks the model, `ProblemScores` marks what it wrote. Marking again,
+on another machine or by another rule, needs no model.
+
+Prompts are padded on the left to the longest of their batch; `generate` derives position ids from the mask.
+A row ends where its problem's rules say so, seen every few tokens, and a batch when its rows have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from babelscope.core.errors import InputError
-from babelscope.interp.measure import Generate, Item, Reading
+from babelscope.interp.measure import Derive, Generate, Item, Reading
 from babelscope.interp.streams import ProblemStream
+from babelscope.probes.completions import cut, ended
+from babelscope.probes.problems import Attempt
 
 if TYPE_CHECKING:
+    import torch
+
     from babelscope.interp.anatomy import Anatomy
+    from babelscope.probes.problems import Problem
 
-ROWS = 128
+TOKENS = 1 << 15  # of prompts and completions held at once: a batch's cache of keys and values
+LOOK_EVERY = 8  # tokens between looks at the text: what a row writes beyond its end is cut off
 
 
-class ProblemScores(Generate[Reading]):
-    """Which problems a checkpoint solves, by greedy decoding.
+@dataclass(frozen=True)
+class Sampling:
+    """How a model is asked.
+
+    Attributes
+    ----------
+    samples
+        Completions per problem; one if greedy.
+    temperature
+        0 is greedy.
+    top_p
+        Nucleus: the most likely tokens of that much probability are drawn from.
+    seed
+        Of the draws. Completions repeat on the same device with the same problems.
+
+    Raises
+    ------
+    InputError
+        For several greedy completions, which would all be the same, and values out of range.
+    """
+
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise InputError(
+                f"samples = {self.samples}, temperature = {self.temperature}, top_p = {self.top_p}: "
+                "give at least one sample, a temperature from 0 up, and 0 < top_p ≤ 1"
+            )
+        if self.samples > 1 and self.temperature == 0:
+            raise InputError(
+                f"{self.samples} greedy completions of a problem are all the same; give a temperature "
+                "(0.2 is usual for pass@1, 0.8 for pass@10 and more)"
+            )
+
+
+GREEDY = Sampling()
+
+
+class Completions(Generate[Reading]):
+    """What a checkpoint writes, cut where the function ends.
+
+    Result, by problem and sample: `completion`; `ended`, by a rule or the end of text, not for want of room.
 
     Parameters
     ----------
     stream
-        The problems, with their marking.
+        The problems.
+    sampling
+        How it is asked.
     """
 
-    name: ClassVar[str] = "problem_scores"
-    version: ClassVar[int] = 2
+    name: ClassVar[str] = "completions"
+    version: ClassVar[int] = 1
 
-    def __init__(self, stream: ProblemStream):
-        self.problems = stream.problems
+    def __init__(self, stream: ProblemStream, sampling: Sampling = GREEDY):
         self.stream = stream
+        self.sampling = sampling
+        self.repeats = sampling.samples
+
+    @property
+    def config(self) -> dict[str, Any]:
+        problems = self.stream.problems
+        return asdict(self.sampling) | {"max_new_tokens": problems.max_new_tokens}
 
     def generate(
-        self,
-        anatomy: Anatomy,
-        tokenizer: Any,
-        reading: Reading,
-        shard: Sequence[Item],
+        self, anatomy: Anatomy, tokenizer: Any, reading: Reading, shard: Sequence[Item]
     ) -> xr.Dataset:
-        completions = greedy(anatomy, tokenizer, shard, new_tokens=self.problems.max_new_tokens)
-        asked = [self.problems.problems[item.index] for item in shard]
-        cut = [_until(stop=p.stop, text=text) for p, text in zip(asked, completions, strict=True)]
-        solved = [self.problems.solved(problem, text) for problem, text in zip(asked, cut, strict=True)]
+        problems = self.stream.problems
+        asked = [problems.problems[item.index] for item in shard]
+        written = complete(
+            anatomy, tokenizer, shard, asked, new_tokens=problems.max_new_tokens, sampling=self.sampling
+        )
+        shape = len(shard), self.sampling.samples
         return xr.Dataset(
-            {"solved": ("problem", np.array(solved, dtype=bool)), "completion": ("problem", cut)},
+            {
+                "completion": (("problem", "sample"), _filled([w.text for w in written], shape)),
+                "ended": (("problem", "sample"), np.reshape([w.ended for w in written], shape)),
+            },
             coords={"problem": [item.index for item in shard]},
         )
 
     def combine(self, parts: Sequence[xr.Dataset], reading: Reading) -> xr.Dataset:
-        """`solved` and `completion` by problem, with id, language and group."""
+        """By problem, with id, language and group."""
         whole = xr.concat(parts, dim="problem").sortby("problem")
-        asked = [self.problems.problems[i] for i in whole["problem"].to_numpy()]
+        asked = [self.stream.problems.problems[i] for i in whole["problem"].to_numpy()]
         return whole.assign_coords(
             id=("problem", [p.id for p in asked]),
             language=("problem", [p.language for p in asked]),
@@ -66,44 +129,196 @@ class ProblemScores(Generate[Reading]):
         )
 
 
-def greedy(anatomy: Anatomy, tokenizer: Any, items: Sequence[Item], *, new_tokens: int) -> list[str]:
-    """The most likely continuation of each item, as text, without special tokens.
+class ProblemScores(Derive[Reading]):
+    """Which completions solve their problem.
+
+    Result, by problem and sample: `solved`; `ran`, False where nothing here runs the language; `reason` and
+    `detail` of the verdict.
+
+    Parameters
+    ----------
+    stream
+        The problems, with their marking.
+    sampling
+        How the model is asked.
+    """
+
+    name: ClassVar[str] = "problem_scores"
+    version: ClassVar[int] = 3
+
+    def __init__(self, stream: ProblemStream, sampling: Sampling = GREEDY):
+        self.stream = stream
+        self.source = Completions(stream, sampling)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.source.config | {"marking": self.stream.problems.marking}
+
+    def check(self) -> None:
+        self.stream.problems.check()
+
+    def derive(self, found: xr.Dataset, *, advance: Callable[[int], None]) -> xr.Dataset:
+        problems = self.stream.problems
+        texts = found["completion"].transpose("problem", "sample").to_numpy()
+        asked = [problems.problems[i] for i in found["problem"].to_numpy()]
+        attempts = [Attempt(p, str(text)) for p, row in zip(asked, texts, strict=True) for text in row]
+        verdicts = problems.mark(attempts, advance=_in_steps(advance, texts.shape[1]))
+        dims = "problem", "sample"
+        return found.drop_vars(["completion", "ended"]).assign(
+            solved=(dims, np.reshape([bool(v.solved) for v in verdicts], texts.shape)),
+            ran=(dims, np.reshape([v.solved is not None for v in verdicts], texts.shape)),
+            reason=(dims, _filled([v.reason for v in verdicts], texts.shape)),
+            detail=(dims, _filled([v.detail for v in verdicts], texts.shape)),
+        )
+
+
+def _in_steps(advance: Callable[[int], None], size: int) -> Callable[[int], None]:
+    """`advance` by one for every `size` that are done."""
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        before, done = done // size, done + more
+        advance(done // size - before)
+
+    return count
+
+
+def _filled(texts: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
+    values = np.empty(len(texts), dtype=object)
+    values[:] = list(texts)
+    return values.reshape(shape)
+
+
+class Written(NamedTuple):
+    """A completion, and whether it came to its end."""
+
+    text: str
+    ended: bool
+
+
+def complete(
+    anatomy: Anatomy,
+    tokenizer: Any,
+    items: Sequence[Item],
+    problems: Sequence[Problem],
+    *,
+    new_tokens: int,
+    sampling: Sampling = GREEDY,
+) -> list[Written]:
+    """Completions of each item's problem, sample by sample, item by item, without special tokens.
+
+    A prompt that leaves less than `new_tokens` of the model's context is completed within what is left.
 
     Raises
     ------
     InputError
-        If a prompt and its answer do not fit the model's context.
+        If a prompt leaves nothing of it.
     """
-    import torch
-    from transformers import GenerationConfig
-
-    context = getattr(anatomy.model.config, "max_position_embeddings", None)
-    longest = max(items, key=lambda item: len(item.ids))
-    if context is not None and len(longest.ids) + new_tokens > context:
-        raise InputError(
-            f"problem {longest.index} has {len(longest.ids)} tokens and may be answered with {new_tokens}, "
-            f"but the model's context is {context}"
+    context = getattr(anatomy.model.config, "max_position_embeddings", None) or (1 << 62)
+    for item, problem in zip(items, problems, strict=True):
+        if len(item.ids) >= context:
+            raise InputError(
+                f"the prompt of {problem.id} in {problem.language} has {len(item.ids)} tokens, but the"
+                f" model's context is {context}; leave the problem out"
+            )
+    rows = [(place, sample) for place in range(len(items)) for sample in range(sampling.samples)]
+    rows.sort(key=lambda row: (-len(items[row[0]].ids), row))
+    written: dict[tuple[int, int], Written] = {}
+    while rows:
+        room = min(len(items[rows[0][0]].ids) + new_tokens, context)
+        some, rows = rows[: max(1, TOKENS // room)], rows[max(1, TOKENS // room) :]
+        found = _batch(
+            anatomy,
+            tokenizer,
+            [items[place].ids for place, _ in some],
+            [problems[place] for place, _ in some],
+            room=room,
+            sampling=sampling,
+            seed=_seed(sampling.seed, items[some[0][0]].index, some[0][1]),
         )
+        written.update(zip(some, found, strict=True))
+    return [written[place, sample] for place in range(len(items)) for sample in range(sampling.samples)]
+
+
+def _batch(
+    anatomy: Anatomy,
+    tokenizer: Any,
+    prompts: Sequence[np.ndarray],
+    problems: Sequence[Problem],
+    *,
+    room: int,
+    sampling: Sampling,
+    seed: int,
+) -> list[Written]:
+    import torch
+    from transformers import GenerationConfig, StoppingCriteriaList
+
+    width = len(prompts[0])  # the longest
     eos = tokenizer.eos_token_id
-    greedily = GenerationConfig(
-        max_new_tokens=new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=eos
+    input_ids = torch.full((len(prompts), width), 0 if eos is None else eos)  # (row, position)
+    real = torch.zeros_like(input_ids)
+    for row, ids in enumerate(prompts):
+        input_ids[row, width - len(ids) :] = torch.as_tensor(ids)
+        real[row, width - len(ids) :] = 1
+    wanted: dict[str, Any] = {"do_sample": False}
+    if sampling.temperature > 0:
+        wanted = {
+            "do_sample": True,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": 0,
+        }
+    config = GenerationConfig(
+        max_new_tokens=room - width, eos_token_id=eos, pad_token_id=0 if eos is None else eos, **wanted
     )
-    texts: dict[int, str] = {}
-    by_length = sorted(items, key=lambda item: (len(item.ids), item.index))
-    for _, group in groupby(by_length, key=lambda item: len(item.ids)):
-        members = list(group)
-        for start in range(0, len(members), ROWS):
-            some = members[start : start + ROWS]
-            prompts = torch.as_tensor(np.stack([item.ids for item in some]), device=anatomy.device)
-            with torch.inference_mode(), _without_defaults(anatomy.model):
-                written = anatomy.model.generate(
-                    input_ids=prompts,
-                    attention_mask=torch.ones_like(prompts),
-                    generation_config=greedily,
-                )
-            answers = tokenizer.batch_decode(written[:, prompts.shape[1] :], skip_special_tokens=True)
-            texts.update({item.index: answer for item, answer in zip(some, answers, strict=True)})
-    return [texts[item.index] for item in items]
+
+    def text_of(ids: Any) -> str:
+        return tokenizer.decode(ids, skip_special_tokens=True)
+
+    done = [False] * len(prompts)
+
+    def look(ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
+        """Which rows have come to their end; the name and form are those of a `StoppingCriteria`."""
+        length = ids.shape[1] - width
+        if length % LOOK_EVERY == 0:
+            waiting = [row for row, is_done in enumerate(done) if not is_done]
+            texts = tokenizer.batch_decode(ids[waiting, width:].tolist(), skip_special_tokens=True)
+            for row, text in zip(waiting, texts, strict=True):
+                done[row] = ended(text, problems[row])
+        return torch.tensor(done, device=ids.device)
+
+    seeded = _seeded(seed, anatomy.device) if sampling.temperature > 0 else nullcontext()
+    with torch.inference_mode(), _without_defaults(anatomy.model), seeded:
+        ids = anatomy.model.generate(
+            input_ids=input_ids.to(anatomy.device),
+            attention_mask=real.to(anatomy.device),
+            generation_config=config,
+            stopping_criteria=StoppingCriteriaList([look]),  # pyright: ignore[reportArgumentType]
+        )
+    written = []
+    for row, new in enumerate(ids[:, width:].tolist()):
+        own = new[: new.index(eos)] if eos in new else new
+        text = text_of(own)
+        kept = cut(text, problems[row])
+        written.append(Written(kept, len(own) < len(new) or done[row] or kept != text))
+    return written
+
+
+def _seed(*parts: int) -> int:
+    """One seed of several numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draws of their own, that leave everybody else's as they were."""
+    import torch
+
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager
@@ -116,8 +331,3 @@ def _without_defaults(model: Any) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
-
-
-def _until(text: str, *, stop: Sequence[str]) -> str:
-    ends = [text.index(mark) for mark in stop if mark in text]
-    return text[: min(ends, default=len(text))]

@@ -16,14 +16,13 @@ import xarray as xr
 
 from babelscope.interp.measure import Item, Observe, Observer
 from babelscope.interp.streams import TextReading, TextStream
+from babelscope.interp.token_loss import token_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from babelscope.interp.anatomy import Anatomy, Site
     from babelscope.interp.batching import Batch
-
-LOGITS_AT_ONCE = 1 << 24  # 64 MiB of float32: rows of a chunk x vocabulary
 
 
 class LanguageLoss(Observe[TextReading]):
@@ -76,19 +75,9 @@ class _WindowLosses:
 
     def see(self, site: Site, layer: int, tensor: Tensor, batch: Batch) -> None:
         predicted = batch.real[:, 1:]  # (batch, position - 1)
-        hidden = tensor[:, :-1][predicted]  # (rows, d_model): padding never reaches the unembedding
-        wanted = batch.input_ids[:, 1:][predicted]
-        rows = max(1, LOGITS_AT_ONCE // self.readout.vocabulary)
-        losses = [
-            self.readout.logits(some).float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0].double()
-            for some, tokens in zip(hidden.split(rows), wanted.split(rows), strict=True)
-        ]
-        counts = predicted.sum(-1).cpu().numpy()
-        flat = -np.concatenate([loss.cpu().numpy() for loss in losses]) if losses else np.array([])
-        ends = np.cumsum(counts)
-        for item, begin, end in zip(batch.items, ends - counts, ends, strict=True):
-            self.nll[self.row[item.index]] = flat[begin:end].sum()
-            self.tokens[self.row[item.index]] = end - begin
+        for item, own in zip(batch.items, token_losses(self.readout, tensor, batch, predicted), strict=True):
+            self.nll[self.row[item.index]] = own.sum()
+            self.tokens[self.row[item.index]] = len(own)
 
     def result(self) -> xr.Dataset:
         return xr.Dataset(

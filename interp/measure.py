@@ -6,6 +6,7 @@ the stream into shards, and stores what comes back. A measure never sees a file.
 
     observe    hooks on a shared forward pass        -> `Observe.observer`
     generate   needs the model to itself             -> `Generate.generate`
+    derive     reads another measure's result only   -> `Derive.derive`
 
 Results are combined from the shards' partial results even when nothing was interrupted: so a sweep
 that was killed and resumed gives the same numbers as one that was not.
@@ -17,7 +18,7 @@ no more than reading its results.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -85,7 +86,7 @@ class Observer(Protocol):
 
 
 class Measure(ABC, Generic[R]):
-    """What every measure declares; subclass `Observe` or `Generate`."""
+    """What every measure declares; subclass `Observe`, `Generate` or `Derive`."""
 
     name: ClassVar[str]
     version: ClassVar[int]
@@ -96,12 +97,16 @@ class Measure(ABC, Generic[R]):
         """What, besides the stream, decides the result; part of the key it is stored under."""
         return {}
 
+
+class FromModel(Measure[R]):
+    """A measure that reads its stream with a model, shard by shard."""
+
     @abstractmethod
     def combine(self, parts: Sequence[xr.Dataset], reading: R) -> xr.Dataset:
         """One result from the shards' partial results, in shard order."""
 
 
-class Observe(Measure[R]):
+class Observe(FromModel[R]):
     """A measure that only looks."""
 
     sites: ClassVar[frozenset[str]]
@@ -112,9 +117,37 @@ class Observe(Measure[R]):
         """A fresh accumulator for these items."""
 
 
-class Generate(Measure[R]):
-    """A measure that lets the model write."""
+class Generate(FromModel[R]):
+    """A measure that lets the model write.
+
+    Attributes
+    ----------
+    repeats
+        How often it reads each item; shards are that much smaller.
+    """
+
+    repeats: int = 1
 
     @abstractmethod
     def generate(self, anatomy: Anatomy, tokenizer: Any, reading: R, shard: Sequence[Item]) -> xr.Dataset:
         """The shard's partial result."""
+
+
+class Derive(Measure[R]):
+    """A measure of another measure's result: no model, no tokenizer.
+
+    Attributes
+    ----------
+    source
+        Whose result it reads; it is measured first.
+    """
+
+    source: FromModel[R]
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise `InputError` if it cannot be derived here; asked before anything is computed."""
+
+    @abstractmethod
+    def derive(self, found: xr.Dataset, *, advance: Callable[[int], None]) -> xr.Dataset:
+        """Its result from that of `source`; calls `advance(items of the stream)` on the way."""

@@ -129,7 +129,16 @@ class CodeProblems:
             for code in self._code.values()
             for lenient in ((False, True) if code.lenient_tests is not None else (False,))
         ]
-        return {"comparison": self.comparison, "programs": digest(programs)}
+        languages = sorted({problem.language for problem in self.problems})
+        return {
+            "comparison": self.comparison,
+            "programs": digest(programs),
+            "runs": {name: self.runner.runs(name) for name in languages},
+        }
+
+    def check(self) -> None:
+        """Whether the sandbox works here."""
+        self.runner.sandbox.check()
 
     def mark(
         self, attempts: Sequence[Attempt], *, advance: Callable[[int], None] = lambda done: None

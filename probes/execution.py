@@ -68,6 +68,10 @@ class Runner:
         """Why nothing here runs the language, and what would bring it; None where something does."""
         return toolchains.missing(language_name)
 
+    def runs(self, language_name: str) -> str:
+        """What runs the language here and where, or what is missing."""
+        return self.missing(language_name) or f"{toolchains.version(language_name)}, {self.sandbox.name}"
+
     def run(
         self, programs: Sequence[Program], *, advance: Callable[[int], None] = lambda done: None
     ) -> list[Verdict]:

@@ -1,7 +1,7 @@
 """The primer: this project's own problems, the same in ten languages, so that evaluation needs no download.
 
-One TOML file per problem, in `data/primer`: what it asks, its tests, where inputs come from, and a solution in
-each language. How a problem is asked and tested in a language is that language's `[tasks]`
+One TOML file per problem, in `data/primer`: what it asks, its tests, where inputs come from, and a
+solution in each language. How a problem is asked and tested in a language is its `[tasks]`
 (`babelscope.core.languages`), so that every problem is worded, typed and tested alike everywhere.
 """
 
@@ -22,6 +22,7 @@ from babelscope.core.errors import InputError
 from babelscope.core.languages import Tasks, known, language
 from babelscope.probes.code import CodeProblem
 from babelscope.probes.completions import ends
+from babelscope.probes.mutants import Mutant, mutants
 from babelscope.probes.problems import Problem
 
 DATA = Path(__file__).parent / "data" / "primer"
@@ -63,8 +64,7 @@ class Source(Strict):
         length = int(rng.integers(self.length[0], self.length[1] + 1))
         if self.string is not None:
             return "".join(self.string[i] for i in rng.integers(len(self.string), size=length))
-        assert self.list_of is not None
-        values = [self.list_of.draw(rng) for _ in range(length)]
+        values = [self.list_of.draw(rng) for _ in range(length)] if self.list_of else []
         if self.distinct:
             values = [value for place, value in enumerate(values) if value not in values[:place]]
         return sorted(values) if self.ascending else values
@@ -197,12 +197,7 @@ def primer(languages: Sequence[str]) -> list[CodeProblem]:
     InputError
         If the primer is not written in one of them.
     """
-    names = [language(name).name for name in languages]
-    if lacking := [name for name in names if name not in task_languages()]:
-        raise InputError(
-            f"the primer is not written in {lacking[0]!r}; it is in {', '.join(task_languages())}"
-        )
-    return [_problem(task, name) for name in names for task in tasks().values()]
+    return [_problem(task, language(name).name) for name in languages for task in tasks().values()]
 
 
 def _problem(task: Task, language_name: str) -> CodeProblem:
@@ -218,7 +213,10 @@ def _problem(task: Task, language_name: str) -> CodeProblem:
 
 def _syntax(language_name: str) -> Tasks:
     syntax = language(language_name).tasks
-    assert syntax is not None, language_name
+    if syntax is None:
+        raise InputError(
+            f"the primer is not written in {language_name!r}; it is in {', '.join(task_languages())}"
+        )
     return syntax
 
 
@@ -259,3 +257,17 @@ def _strings(values: Sequence[Value]) -> Iterator[str]:
             yield value
         elif isinstance(value, list | tuple):
             yield from _strings(value)
+
+
+def broken(task: Task, language_name: str) -> list[Mutant]:
+    """Minimally broken copies of the task's solution: prompt and all."""
+    syntax = _syntax(language_name)
+    prompt = task.prompt(language_name)
+    instead = {"int": (0, 1), "bool": (False, True), "str": ("", "a")}.get(task.returns, ([],))
+    # The method's closing brace closes it, the class's is missing: trees of both are found all the same.
+    return mutants(
+        language_name,
+        prompt + task.solutions[language_name],
+        start=len(prompt),
+        returned=tuple(_literal(syntax, task.returns, value) for value in instead),
+    )

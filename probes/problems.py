@@ -1,7 +1,7 @@
 """Problems: a prompt, and what says whether a completion solves it.
 
-What marks a completion (running it, comparing values) belongs to the problem set, so that scores of any kind are
-verdicts per problem and every analysis of them is the same.
+What marks a completion (running it, comparing values) belongs to the problem set, so that scores of any kind
+are verdicts per problem and every analysis of them is the same.
 """
 
 from __future__ import annotations
@@ -84,6 +84,16 @@ class ProblemSet(Protocol):
     @property
     def marking(self) -> dict[str, Any]: ...
 
+    def check(self) -> None:
+        """Whether attempts can be marked here; asked before a model writes any.
+
+        Raises
+        ------
+        InputError
+            If they cannot, with what to do.
+        """
+        ...
+
     def mark(
         self, attempts: Sequence[Attempt], *, advance: Callable[[int], None] = lambda done: None
     ) -> list[Verdict]:
@@ -119,6 +129,11 @@ class JoinedProblems:
     def marking(self) -> dict[str, Any]:
         """Of every set."""
         return {asked.name: asked.marking for asked in self.sets}
+
+    def check(self) -> None:
+        """Of every set."""
+        for asked in self.sets:
+            asked.check()
 
     def mark(
         self, attempts: Sequence[Attempt], *, advance: Callable[[int], None] = lambda done: None

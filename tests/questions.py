@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from babelscope.interp.generation import ProblemScores
 from babelscope.interp.loss import LanguageLoss
 from babelscope.interp.neurons import TransferringNeurons
 from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
 from babelscope.interp.working_language import WorkingLanguage
 from babelscope.probes.identifiers import Probe, ProbeSet
-from babelscope.probes.problems import Problem
+from babelscope.probes.problems import Problem, Verdict
 
 TEXTS = {
     "python": ["n = len(xs) + len(ys)\nprint(n)\n" * 3, "def f(a):\n    return a\n", "é = 'ü'\n"],
@@ -38,8 +40,15 @@ class Echo:
         Problem(str(i), "php", prompt) for i, prompt in enumerate(("a", "count(", "n = n", "$x"))
     )
 
-    def solved(self, problem: Problem, completion: str) -> bool:
-        return len(completion) % 2 == 0
+    marking: ClassVar = {"marking": 1}
+
+    def check(self):
+        pass
+
+    def mark(self, attempts, *, advance=lambda done: None):
+        advance(len(attempts))
+        solved = [len(attempt.completion) % 2 == 0 for attempt in attempts]
+        return [Verdict(one, "even" if one else "odd") for one in solved]
 
 
 def every_measure():

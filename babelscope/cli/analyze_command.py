@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,17 +18,17 @@ from babelscope.cli.output import (
     KeepFlagged,
     NoPrefetch,
     Pivot,
+    Problems,
     Questions,
+    Sandboxed,
+    ShardOption,
     Target,
     Text,
     Tokens,
     emit,
     say,
 )
-from babelscope.cli.reading import read_directory, write_analysis
-
-if TYPE_CHECKING:
-    from babelscope.analyses.sweep import Results
+from babelscope.cli.reading import owed_by_others, read_directory, write_analysis
 
 
 def command(
@@ -38,6 +37,8 @@ def command(
     target: Target = None,
     text: Text = None,
     questions: Questions = None,
+    problems: Problems = None,
+    sandbox: Sandboxed = "bubblewrap",
     available: Annotated[
         list[str] | None,
         typer.Option(metavar="LANGUAGE=TOKENS", help="Unique tokens that exist, e.g. php=23e9, for the mix."),
@@ -48,14 +49,7 @@ def command(
     ] = None,
     device: Device = None,
     dtype: Dtype = "float32",
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Measure the I-th of N parts of the checkpoints only, as 2/8; default: by the rank that "
-            "torchrun or srun gives, else all of them.",
-        ),
-    ] = None,
+    shard: ShardOption = None,
     no_prefetch: NoPrefetch = False,
     keep_flagged: KeepFlagged = False,
     dry_run: DryRun = False,
@@ -78,6 +72,8 @@ def command(
         questions=questions,
         available=available,
         tokens=tokens,
+        problems=problems,
+        sandbox=sandbox,
     )
     if dry_run:
         cost = reading.plan(device=device, dtype=dtype, shard=part)
@@ -89,7 +85,7 @@ def command(
         reading = reading.audited(keep_flagged=keep_flagged)
     results = reading.sweep(device=device, dtype=dtype, shard=part, prefetch=not no_prefetch)
     if results.owed:
-        return _leave_to_others(results, part, as_json=as_json)
+        return owed_by_others(results, part, as_json=as_json)
     if part != WHOLE:  # an audit reads all weights: once is enough for all shards
         reading = reading.audited(keep_flagged=keep_flagged)
         results = reading.sweep(device=device, dtype=dtype)
@@ -102,20 +98,3 @@ def command(
         say(analysis.verdict, *(f"! {f.kind}: {f.detail}" for f in analysis.findings))
         say(*(f"{name}: {path}" for name, path in written.items()))
     return 1 if analysis.findings else 0
-
-
-def _leave_to_others(results: Results, shard: Shard, *, as_json: bool) -> int:
-    """Say what this process did and what is missing; not a failure, which would stop the other ranks."""
-    failed = [asdict(finding) for finding in results.findings if finding.kind == "not measured"]
-    steps = {finding["step"] for finding in failed}
-    done = [c.name for c in shard.of(results.series.checkpoints) if c.step not in steps]
-    if as_json:
-        emit({"shard": str(shard), "done": done, "not_measured": failed, "owed": list(results.owed)})
-        return 0
-    say(f"shard {shard}: done with {', '.join(done) or 'nothing, since it has no checkpoint'}")
-    say(*(f"! {finding['kind']}: {finding['detail']}" for finding in failed))
-    say(
-        f"owed by other shards: {', '.join(results.owed)}",
-        "no report yet: the shard that ends last writes it, or afterwards the same command without --shard",
-    )
-    return 0

@@ -12,7 +12,9 @@ from babelscope.cli.output import (
     Json,
     KeepFlagged,
     Pivot,
+    Problems,
     Questions,
+    Sandboxed,
     Target,
     Text,
     Tokens,
@@ -39,6 +41,8 @@ def command(
     target: Target = None,
     text: Text = None,
     questions: Questions = None,
+    problems: Problems = None,
+    sandbox: Sandboxed = "bubblewrap",
     tokens: Tokens = None,
     device: Device = None,
     keep_flagged: KeepFlagged = False,
@@ -53,6 +57,8 @@ def command(
         questions=questions,
         available=available,
         tokens=tokens,
+        problems=problems,
+        sandbox=sandbox,
     ).audited(keep_flagged=keep_flagged)
     analysis = reading.conclude(reading.sweep(device=device))
     found = analysis.recommendation

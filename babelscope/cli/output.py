@@ -61,6 +61,32 @@ SandboxName = Annotated[
     ),
 ]
 
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Measure the I-th of N parts of the checkpoints only, as 2/8; default: by the rank that "
+        "torchrun or srun gives, else all of them.",
+    ),
+]
+Problems = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--problems",
+        help="Code problems to ask: primer (this project's own), a file or directory of HumanEval, mxeval, "
+        "MBXP, MultiPL-E, HumanEval-X or MBPP problems, or a data set on the hub as owner/name[:configuration]. "
+        "Each by an option of its own; default: what the run's questions.toml names.",
+    ),
+]
+Sandboxed = Annotated[
+    str,
+    typer.Option(
+        "--sandbox",
+        help="Where completions are run: bubblewrap; or processes, which limits them but hides nothing.",
+    ),
+]
+
 PLACE = "Holds checkpoints (checkpoint-N, stepN, …); or a model on the hub: EleutherAI/pythia-70m@step*."
 
 stdout = Console()

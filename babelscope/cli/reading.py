@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from babelscope.analyses.problem_sources import CodeAsked
 from babelscope.analyses.questions import Questions
 from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.checkpoints.audit import audit, flagged
 from babelscope.checkpoints.series import Series
-from babelscope.cli.output import pairs
+from babelscope.cli.output import emit, pairs, say
 from babelscope.core.errors import InputError
 from babelscope.core.files import write_json
 
@@ -28,9 +29,7 @@ class Reading:
 
     def audited(self, *, keep_flagged: bool) -> Reading:
         """Without the checkpoints that the audit flags, unless they are to be kept; with its findings."""
-        findings = audit(self.series)
-        left_out = set() if keep_flagged else flagged(findings)
-        return replace(self, series=self.series.without(left_out, findings))
+        return replace(self, series=audited(self.series, keep_flagged=keep_flagged))
 
     def plan(self, *, device: str | None, dtype: str, shard: Shard) -> dict[str, Any]:
         """What `sweep` would cost."""
@@ -60,6 +59,29 @@ class Reading:
         return analyse(results, self.questions)
 
 
+def audited(series: Series, *, keep_flagged: bool) -> Series:
+    """The series without what the audit flags, unless that is to be kept; with its findings."""
+    findings = audit(series)
+    return series.without(set() if keep_flagged else flagged(findings), findings)
+
+
+def owed_by_others(results: Results, shard: Shard, *, as_json: bool) -> int:
+    """Say what this process did and what is missing; not a failure, which would stop the other ranks."""
+    failed = [asdict(finding) for finding in results.findings if finding.kind == "not measured"]
+    steps = {finding["step"] for finding in failed}
+    done = [c.name for c in shard.of(results.series.checkpoints) if c.step not in steps]
+    if as_json:
+        emit({"shard": str(shard), "done": done, "not_measured": failed, "owed": list(results.owed)})
+        return 0
+    say(f"shard {shard}: done with {', '.join(done) or 'nothing, since it has no checkpoint'}")
+    say(*(f"! {finding['kind']}: {finding['detail']}" for finding in failed))
+    say(
+        f"owed by other shards: {', '.join(results.owed)}",
+        "no report yet: the shard that ends last writes it, or afterwards the same command without --shard",
+    )
+    return 0
+
+
 def read_directory(
     directory: Path,
     *,
@@ -69,12 +91,17 @@ def read_directory(
     questions: Path | None = None,
     available: list[str] | None = None,
     tokens: int | None = None,
+    problems: list[str] | None = None,
+    sandbox: str = "bubblewrap",
 ) -> Reading:
     """Open a series and find its questions, refusing what cannot work before anything is computed."""
     counts = {name: _count(name, value) for name, value in pairs(available, option="--available").items()}
     series = Series.open(directory, pivot=pivot, target=target)
     texts = {name: Path(path) for name, path in pairs(text, option="--text").items()}
-    asked = Questions.of(series, texts=texts, file=questions, tokens=tokens, available=counts)
+    code = (
+        CodeAsked.parse({"problems": problems, "sandbox": sandbox}, origin="--problems") if problems else None
+    )
+    asked = Questions.of(series, texts=texts, file=questions, tokens=tokens, available=counts, code=code)
     return Reading(series, asked)
 
 

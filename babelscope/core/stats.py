@@ -11,8 +11,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
-from scipy.stats import norm
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy.stats import binomtest, norm
 
 from babelscope.core.errors import InputError
 
@@ -160,3 +160,39 @@ def paired_difference(
         bootstrap_mean(change, clusters=clusters, draws=draws, seed=seed), level=level
     )
     return Contrast(float(change.mean()), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two sets of yes/no answers to the same questions.
+
+    Attributes
+    ----------
+    lost, gained
+        Questions answered by the first alone, and by the second alone.
+    p
+        Of the exact two-sided test that both are as likely (McNemar, Psychometrika 12, 1947); 1 where no
+        answer differs.
+    """
+
+    lost: int
+    gained: int
+    p: float
+
+
+def mcnemar(first: Bool[np.ndarray, " members"], second: Bool[np.ndarray, " members"]) -> McNemar:
+    """Compare answers to the same questions, in the same order.
+
+    Raises
+    ------
+    InputError
+        If the two do not have the same length.
+    """
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    if first.shape != second.shape:
+        raise InputError(
+            f"{len(first)} and {len(second)} answers cannot be paired; give both for the same questions"
+        )
+    lost, gained = int((first & ~second).sum()), int((second & ~first).sum())
+    p = float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+    return McNemar(lost, gained, p)

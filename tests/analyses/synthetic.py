@@ -68,7 +68,10 @@ def problem_scores(rng, *, pivot, target, peak=1.0):
         groups += [group] * number
     solved = np.concatenate(solved)
     return xr.Dataset(
-        {"solved": (("step", "problem"), solved.T)},
+        {
+            "solved": (("step", "problem", "sample"), solved.T[:, :, None]),
+            "ran": (("step", "problem", "sample"), np.ones_like(solved.T[:, :, None])),
+        },
         coords={
             "step": STEPS,
             "id": ("problem", [str(i) for i in range(len(solved))]),

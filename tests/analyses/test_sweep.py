@@ -11,7 +11,7 @@ import xarray as xr
 
 from babelscope.analyses import executor as executor_module
 from babelscope.analyses import store as store_module
-from babelscope.analyses.executor import shards
+from babelscope.analyses.executor import shards, with_sources
 from babelscope.analyses.store import Store
 from babelscope.analyses.sweep import sweep
 from babelscope.checkpoints.live import LiveModel
@@ -34,7 +34,8 @@ def files(series):
 
 def test_results_have_a_step_and_are_of_that_steps_weights(series):
     results = sweep(series, every_measure())
-    assert set(results) == {"language_loss", "transferring_neurons", "working_language", "problem_scores"}
+    measured = {"language_loss", "transferring_neurons", "working_language", "completions", "problem_scores"}
+    assert set(results) == measured
     assert results["language_loss"]["step"].to_numpy().tolist() == [0, 10]
     alone = sweep(
         series, [LanguageLoss(TextStream(TEXTS, tokens=30, window=16))], store=Store(series.state / "b")
@@ -63,7 +64,7 @@ def test_one_more_checkpoint_costs_one_checkpoint(series, make_run):
     sweep(longer, every_measure())
     after = files(longer)
     assert {p: t for p, t in after.items() if p in before} == before
-    assert len(after) == len(before) + len(every_measure())
+    assert len(after) == len(before) + len(with_sources(every_measure()))
 
 
 def test_shards_left_by_a_kill_are_used_and_the_result_is_the_same(series, monkeypatch):
@@ -93,6 +94,20 @@ def test_shards_left_by_a_kill_are_used_and_the_result_is_the_same(series, monke
     assert read_again[:2] != [0, 1]
     xr.testing.assert_identical(resumed, whole)
     assert not list(killed.directory.rglob("*shard*"))
+
+
+def test_marking_anew_reads_no_weights(series, monkeypatch):
+    first = sweep(series, every_measure())
+    again = every_measure()
+    odd = {"marking": 2}
+    monkeypatch.setattr("tests.questions.Echo.marking", odd)
+    monkeypatch.setattr(LiveModel, "__init__", lambda *_, **__: pytest.fail("weights were read"))
+    marked = sweep(series, again)
+    xr.testing.assert_identical(marked["completions"], first["completions"])
+    assert marked["problem_scores"].sizes == first["problem_scores"].sizes
+    assert (
+        len(list((series.state / "store" / "problem_scores").glob("*.nc"))) == 4
+    )  # two rules, two checkpoints
 
 
 def test_a_different_question_is_a_different_result(series):

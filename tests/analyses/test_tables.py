@@ -10,6 +10,7 @@ import xarray as xr
 
 from babelscope.analyses import tables
 from babelscope.analyses.pivot_share import PivotShare, identifier_choice
+from babelscope.core.errors import InputError
 from babelscope.interp.lape import Thresholds
 
 LANGUAGES = ["python", "php"]
@@ -117,7 +118,10 @@ def scores() -> Stored:
     solved = np.array([[0, 1], [0, 1], [1, 1], [0, 0]], bool).T  # (step, problem)
     return Stored(
         problem_scores=xr.Dataset(
-            {"solved": (("step", "problem"), solved)},
+            {
+                "solved": (("step", "problem", "sample"), solved[:, :, None]),
+                "ran": (("step", "problem", "sample"), np.ones((2, 4, 1), bool)),
+            },
             coords={
                 "step": [0, 5],
                 "id": ("problem", ["a", "b", "c", "a"]),
@@ -142,6 +146,18 @@ def test_scores_are_counted_by_language_and_group():
         ("python", "both", 0): 0,
         ("python", "both", 5): 0,
     }
+
+
+def test_problems_that_were_not_run_are_nobodys_failures():
+    data = scores()["problem_scores"]
+    data["ran"].loc[{"problem": 1}] = False
+    assert tables.outcomes(data, "php")[1] == ["a", "c"]
+
+
+def test_several_completions_of_a_problem_are_no_outcome_of_it():
+    data = scores()["problem_scores"]
+    with pytest.raises(InputError, match="completed 2 times each"):
+        tables.outcomes(xr.concat([data, data], dim="sample"), "php")
 
 
 def test_outcomes_keep_problems_in_rows_and_steps_in_columns():

@@ -8,6 +8,7 @@ from babelscope.core.errors import InputError
 from babelscope.core.stats import (
     Contrast,
     bootstrap_mean,
+    mcnemar,
     paired_difference,
     percentile_interval,
     resample,
@@ -146,3 +147,17 @@ def test_a_contrast_is_resolved_only_clear_of_zero():
 def test_what_cannot_be_resampled_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_mcnemar_is_the_exact_test_of_the_answers_that_differ():
+    first = np.array([1, 1, 1, 1, 0, 0, 1, 0], bool)
+    second = np.array([0, 0, 0, 0, 1, 0, 1, 0], bool)
+    found = mcnemar(first, second)
+    assert (found.lost, found.gained) == (4, 1)
+    assert found.p == pytest.approx(2 * (1 + 5) / 2**5)
+    assert mcnemar(first, first).p == 1
+
+
+def test_answers_to_different_questions_are_not_paired():
+    with pytest.raises(InputError, match="3 and 2 answers"):
+        mcnemar(np.ones(3, bool), np.ones(2, bool))

@@ -9,6 +9,7 @@ from babelscope.core.errors import InputError
 from babelscope.corpora.babel import END, UNKNOWN, BabelWorld
 from babelscope.corpora.babel_expressions import BUILTINS, signature
 from babelscope.corpora.babel_languages import LANGUAGES, tokens
+from babelscope.probes.problems import Attempt
 
 TARGETS = ("php", "racket", "ocaml")
 
@@ -164,7 +165,8 @@ def test_the_tokenizer_loads_and_its_text_can_be_marked(world, tmp_path):
         for problem in problems.problems:
             answer = syntax.render(world.expression[problem.id]) + syntax.forms[0].after
             ids = tokenizer(answer + END + answer)["input_ids"]
-            assert problems.solved(problem, tokenizer.decode(ids, skip_special_tokens=True))
+            answer = tokenizer.decode(ids, skip_special_tokens=True)
+            assert problems.mark([Attempt(problem, answer)])[0].solved
 
 
 def test_a_text_file_holds_the_documents(world, tmp_path):

@@ -20,13 +20,14 @@ from babelscope.corpora.babel_expressions import (
 )
 from babelscope.corpora.babel_languages import LANGUAGES, PYTHON, MalformedError
 from babelscope.corpora.babel_problems import BabelProblems
+from babelscope.probes.problems import Attempt
 
 TRUTH = Binary("+", Call("length", Variable("a")), Call("total", Variable("b")))
 
 
 def marked(language, answer, truth=TRUTH):
     problems = BabelProblems("test", LANGUAGES[language], (("bago", "both", truth),))
-    return problems.solved(problems.problems[0], answer)
+    return problems.mark([Attempt(problems.problems[0], answer)])[0].solved
 
 
 RIGHT = {

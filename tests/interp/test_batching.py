@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from babelscope.core.errors import InputError
 from babelscope.interp.anatomy import Site
 from babelscope.interp.batching import batches
-from babelscope.interp.generation import ROWS, greedy
 from babelscope.interp.measure import Item
-from babelscope.interp.streams import ProblemStream
-from babelscope.probes.problems import Problem
 from tests.conftest import VOCABULARY
 
 CPU = torch.device("cpu")
@@ -68,26 +62,3 @@ def test_batches_hold_every_item_once_longest_first_and_no_more_tokens_than_aske
 def test_a_sequence_longer_than_a_batch_is_a_batch_of_its_own():
     cut = list(batches([Item(np.ones(9), 0), Item(np.ones(8), 1)], tokens=4, device=CPU))
     assert [batch.input_ids.shape for batch in cut] == [(1, 9), (1, 8)]
-
-
-def test_completions_do_not_depend_on_how_many_are_asked_for(tiny, tokenizer, monkeypatch):
-    rng = np.random.default_rng(1)
-    items = [Item(rng.integers(1, VOCABULARY, n), i) for i, n in enumerate((4, 6, 4, 4, 6))]
-    together = greedy(tiny.anatomy, tokenizer, items, new_tokens=6)
-    assert len(items) < ROWS
-    monkeypatch.setattr("babelscope.interp.generation.ROWS", 1)
-    assert greedy(tiny.anatomy, tokenizer, items, new_tokens=6) == together
-
-
-def test_completions_are_greedy_whatever_the_checkpoint_says_of_sampling(tiny, tokenizer):
-    plain = greedy(tiny.anatomy, tokenizer, tiny.items, new_tokens=6)
-    own = tiny.model.generation_config
-    own.repetition_penalty, own.num_beams, own.no_repeat_ngram_size = 30.0, 2, 1
-    assert greedy(tiny.anatomy, tokenizer, tiny.items, new_tokens=6) == plain
-    assert tiny.model.generation_config is own
-
-
-def test_an_empty_prompt_is_refused_by_its_problem(tokenizer):
-    problems = [Problem(name, "php", prompt) for name, prompt in (("a", "x"), ("b", ""), ("c", ""))]
-    with pytest.raises(InputError, match="prompts of problems b, c are empty"):
-        ProblemStream(SimpleNamespace(problems=problems, key="k")).read(tokenizer)

@@ -7,15 +7,13 @@ import pytest
 import torch
 
 from babelscope.core.errors import InputError
-from babelscope.interp.generation import ProblemScores, greedy
 from babelscope.interp.loss import LanguageLoss
-from babelscope.interp.measure import Item
 from babelscope.interp.neurons import TransferringNeurons
 from babelscope.interp.observe import observe
-from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
+from babelscope.interp.streams import PromptStream, TextStream
 from babelscope.interp.working_language import WorkingLanguage, intermediate_layers
 from babelscope.probes.identifiers import Probe, ProbeSet
-from tests.questions import PROBES, TEXTS, Echo
+from tests.questions import PROBES, TEXTS
 
 
 def measured(tiny, tokenizer, measure, *, tokens=1 << 12, cuts=1):
@@ -166,31 +164,3 @@ def test_a_tokenizer_without_usable_identifiers_is_refused(tokenizer):
 @pytest.mark.parametrize(("layers", "last"), [(24, 19), (6, 5), (4, 3), (12, 10), (2, 1)])
 def test_intermediate_layers_leave_out_the_last_five_in_twenty_four(layers, last):
     assert list(intermediate_layers(layers)) == list(range(1, last + 1))
-
-
-def test_completions_are_those_of_one_prompt_at_a_time_without_a_cache(tiny, tokenizer):
-    reading = ProblemStream(Echo()).read(tokenizer)
-    together = greedy(tiny.anatomy, tokenizer, reading.items, new_tokens=5)
-    for item, text in zip(reading.items, together, strict=True):
-        ids = torch.as_tensor(item.ids)[None]
-        for _ in range(5):
-            ids = torch.cat([ids, tiny.model(ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
-            if ids[0, -1] == tokenizer.eos_token_id:
-                break
-        assert text == tokenizer.decode(ids[0, len(item.ids) :], skip_special_tokens=True)
-
-
-def test_scores_name_each_problem_and_keep_its_completion(tiny, tokenizer):
-    measure = ProblemScores(ProblemStream(Echo()))
-    reading = measure.stream.read(tokenizer)
-    parts = [measure.generate(tiny.anatomy, tokenizer, reading, [item]) for item in reversed(reading.items)]
-    result = measure.combine(parts, reading)
-    assert result["id"].to_numpy().tolist() == ["0", "1", "2", "3"]
-    expected = [len(text) % 2 == 0 for text in result["completion"].to_numpy()]
-    assert result["solved"].to_numpy().tolist() == expected
-
-
-def test_a_prompt_that_does_not_fit_the_context_is_named(tiny, tokenizer):
-    items = [Item(np.zeros(5, dtype=np.int64), 0), Item(np.zeros(62, dtype=np.int64), 1)]
-    with pytest.raises(InputError, match=r"problem 1 has 62 tokens .* context is 64"):
-        greedy(tiny.anatomy, tokenizer, items, new_tokens=5)

@@ -1,7 +1,7 @@
 """What the project knows about each language, as data: one TOML file beside this one per language.
 
-No code names a language; a new one is a new file. Templates are filled by replacing `{names}`, so that braces of
-the language itself need no doubling.
+No code names a language; a new one is a new file. Templates are filled by replacing `{names}`, so that braces
+of the language itself need no doubling.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Tests(Strict):
     Attributes
     ----------
     marker
-        The statement that prints `{first}` and `{second}` as one word: no program can know that word, since it
-        is drawn anew for every run, and none that prints its own source prints it.
+        The statement that prints `{first}` and `{second}` as one word: no program can know that word, since
+        it is drawn anew for every run, and none that prints its own source prints it.
     main
         The function at whose end the marker goes; where there is none, it goes to the end of the file.
     needs
@@ -120,8 +120,8 @@ class Tasks(Strict):
     prompt, parameter, comment
         `{comments}`, `{name}`, `{parameters}`, `{returns}`; `{type}`, `{name}`; `{line}`.
     test, group, call_group, suite
-        `{call}`, `{expected}`, `{test}` (its number); groups of `{tests}`, since compilers limit the size of a
-        function; their calls; and all of it around `{groups}` and `{calls}`.
+        `{call}`, `{expected}`, `{test}` (its number); groups of `{tests}`, since compilers limit the size of
+        a function; their calls; and all of it around `{groups}` and `{calls}`.
     """
 
     names: Literal["snake", "camel", "pascal"]
@@ -174,7 +174,7 @@ def known() -> dict[str, Language]:
 
 
 def language(name: str) -> Language:
-    """The language called `name`, here or in data sets; an unknown one is an `InputError` that lists the known."""
+    """The language called `name`, here or in data sets; of an unknown one `InputError` lists the known."""
     if name in known():
         return known()[name]
     for found in known().values():
