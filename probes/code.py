@@ -1,8 +1,8 @@
 """Code problems: a completion is put together with tests, run, and judged by what the program does.
 
-Data sets disagree about who closes the function (the completion, or the tests) and about how strictly values are
-compared. Both conventions of the former work; for the latter a problem may have two suites of tests, and what
-passes only the weaker one is counted by name.
+Data sets disagree about who closes the function (the completion, or the tests) and about how strictly values
+are compared. Both conventions of the former work; for the latter a problem may have two suites of tests, and
+what passes only the weaker one is counted by name.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CodeProblem:
     closing
         What closes the function where the completion has not, since its set leaves that to the tests.
     lenient_tests
-        The same as `tests` with a weaker comparison, where the set and this project compare values differently.
+        The same as `tests` with a weaker comparison, where the set and this project compare differently.
     opening
         What the program begins with, where that is not the prompt.
     solution
@@ -98,8 +98,8 @@ class CodeProblems:
     problems
         Of one language or several; an id names one problem of a language.
     comparison
-        What counts as equal where a problem has two suites of tests. What passes only the weaker one is marked
-        "passed only permissively" either way; under "strict" it is not solved.
+        What counts as equal where a problem has two suites of tests. What passes only the weaker one is
+        marked "passed only permissively" either way; under "strict" it is not solved.
     """
 
     def __init__(

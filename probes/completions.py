@@ -1,8 +1,8 @@
-"""Where a completion of a function ends: models go on writing after it, and what follows is not theirs to be marked.
+"""Where a completion of a function ends: models go on writing after it, and what follows is not marked.
 
 The rules are data (`Completion` in `babelscope.core.languages`). All are looked for in prompt and completion
-together, so that `^` is the beginning of a line of the program and not of the completion. Stop strings such as
-MultiPL-E's, which end a function at its first empty line in four languages, are not used.
+together, so that `^` is the beginning of a line of the program and not of the completion. Stop strings such
+as MultiPL-E's, which end a function at its first empty line in four languages, are not used.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def ended(text: str, problem: Problem) -> bool:
 def _end(text: str, problem: Problem, *, growing: bool) -> int | None:
     start, whole = len(problem.prompt), problem.prompt + text
     last = len(whole) - growing
-    # The completion's first line continues the prompt; a rule that finds something else there would leave nothing.
+    # The first line continues the prompt; a rule that found its end there would leave nothing.
     second = text.find("\n") + 1
     found = [place for stop in problem.stop if (place := text.find(stop)) >= 0]
     if problem.ends_after:

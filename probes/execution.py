@@ -1,8 +1,9 @@
-"""Programs to verdicts: compiled, run in a sandbox, and believed only if they say a word that they cannot know.
+"""Programs to verdicts: compiled, run in a sandbox, believed only if they say a word that they cannot know.
 
-Exit code 0 proves little: a completion may end the program before its tests. So the last statement of a program,
-after its tests, prints two halves of a random word as one. The halves are drawn for every run and written into
-the program as it starts; no program can know the word, and none that prints its own source prints it.
+Exit code 0 proves little: a completion may end the program before its tests. So the last statement of a
+program, after its tests, prints two halves of a random word as one. The halves are drawn for every run and
+written into the program as it starts; no program can know the word, and none that prints its own source
+prints it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dataclasses import asdict, dataclass
 from babelscope.core.files import digest
 from babelscope.core.languages import Toolchain, language
 from babelscope.probes import toolchains
+from babelscope.probes.limits import Finished, Limits
 from babelscope.probes.problems import Verdict
-from babelscope.probes.sandbox import Bubblewrap, Finished, Limits, Sandbox, workspace
+from babelscope.probes.sandbox import Bubblewrap, Sandbox, workspace
 from babelscope.probes.verdicts import VerdictCache
 
 FIRST, SECOND = "@@FIRST@@", "@@SECOND@@"  # where a program's marker prints the two halves
@@ -131,15 +133,13 @@ class Runner:
 
     def _execute(self, program: Program) -> Verdict:
         toolchain = _toolchain(program)
+        entry = _entry(program)
         first, second = secrets.token_hex(8), secrets.token_hex(8)
         text = _replace_last(_replace_last(program.text, FIRST, first), SECOND, second)
 
-        def command(template: Sequence[str]) -> list[str]:
-            return [part.replace("{entry}", _entry(program)) for part in template]
-
-        def run(template: Sequence[str], limits: Limits, *, keeps: bool) -> Finished:
+        def run(command: Sequence[str], limits: Limits, *, keeps: bool) -> Finished:
             return self.sandbox.run(
-                command(template),
+                [part.replace("{entry}", entry) for part in command],
                 folder=folder,
                 limits=limits,
                 environment=toolchain.environment,
@@ -194,5 +194,6 @@ def _replace_last(text: str, old: str, new: str) -> str:
 
 def _toolchain(program: Program) -> Toolchain:
     found = toolchains.toolchain(program.language)
-    assert found is not None, program.language  # or it was "not run"
+    if found is None:
+        raise LookupError(program.language)  # it was to be "not run"
     return found

@@ -1,91 +1,30 @@
-"""Where programs that nobody has read are run: with nothing to read, nothing to reach, and an end.
+"""Where programs that nobody has read are run: nothing to read, nothing to reach, and an end.
 
-`Bubblewrap` (github.com/containers/bubblewrap) gives every program namespaces of its own: no network, no other
-process, no home, /usr read-only, and memory-backed folders that are gone afterwards. It needs neither root nor a
-container engine. `Processes` is what is left without namespaces; it is never chosen for anybody.
-`docs/sandbox.md` says what is held off by what.
+`Bubblewrap` (github.com/containers/bubblewrap) gives every program namespaces of its own: no network, no
+other process, no home, /usr read-only, and folders in memory that are gone afterwards. It needs neither root
+nor a container engine. `Processes` is what is left without namespaces; it is never chosen for anybody.
+`docs/sandbox.md` lists what is held off by what.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
-from math import ceil
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Protocol
 
 from babelscope.core.errors import InputError
-from babelscope.probes.process_trees import end, wait
+from babelscope.probes.limits import MIB, PATH, Finished, Limits, limited, tool, watched
 from babelscope.probes.seccomp import denials
 
-PATH = "/usr/local/bin:/usr/bin:/bin"  # of what runs in a sandbox, and where toolchains are looked for
-INSIDE = "/tmp/program"  # noqa: S108 - in the sandbox's own temporary folder
 NOBODY = 65534
-MIB = 1 << 20
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a program may use.
-
-    Attributes
-    ----------
-    cpu_seconds
-        Processor time of all its processes; it may take twice that by the clock, so that a loaded machine does
-        not fail it.
-    memory_mib
-        Data of each process; all together may hold twice that.
-    disk_mib
-        Of its temporary folder, with what it writes beside its source; and again of shared memory.
-    file_mib
-        The largest file it may write, its output among them.
-    processes
-        Processes and threads at one time.
-    """
-
-    cpu_seconds: float = 10
-    memory_mib: int = 1024
-    disk_mib: int = 256
-    file_mib: int = 64
-    processes: int = 128
-
-    @property
-    def wall_seconds(self) -> float:
-        """By the clock."""
-        return 2 * self.cpu_seconds
-
-    @property
-    def total_mib(self) -> int:
-        """Of all processes."""
-        return 2 * self.memory_mib
-
-
-@dataclass(frozen=True)
-class Finished:
-    """How a command ended.
-
-    Attributes
-    ----------
-    code
-        Its exit code; 128 and the signal's number if a signal ended it.
-    stopped
-        Why it was killed ("too slow", "too much memory"), or empty.
-    """
-
-    code: int
-    stdout: str
-    stderr: str
-    stopped: str
-    seconds: float
+SCRATCH, SHARED = "/tmp", "/dev/shm"  # noqa: S108 - the sandbox's own
+INSIDE = f"{SCRATCH}/program"  # where the files of a program are
+TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")  # links into /usr on most systems
 
 
 class Sandbox(Protocol):
@@ -133,12 +72,12 @@ class Sandbox(Protocol):
 
 
 class Bubblewrap:
-    """Namespaces of its own for every program; as root, also an unprivileged user."""
+    """Namespaces of its own for every program; under root, also a user without rights."""
 
     name = "bubblewrap"
 
     def check(self) -> None:
-        """Run nothing, once per process."""
+        """Run an empty script, once per process."""
         _try_bubblewrap()
 
     def run(
@@ -152,33 +91,32 @@ class Bubblewrap:
         keeps: bool = False,
     ) -> Finished:
         """Run `command` in a sandbox of its own."""
-        status, report = os.pipe()
-        denied, filters = os.pipe()
-        os.write(filters, denials())
-        os.close(filters)
-        within = [
+        report, status = os.pipe()
+        filters, denied = os.pipe()
+        os.write(denied, denials())
+        os.close(denied)
+        inside = [
             *_as_nobody(),
             *_walls(disk_mib=limits.disk_mib),
-            *("--json-status-fd", str(report), "--seccomp", str(denied)),
+            *("--json-status-fd", str(status), "--seccomp", str(filters)),
             *(part for path in reads if os.path.exists(path) for part in ("--ro-bind", path, path)),
             *_files(folder, keeps=keeps),
             *("--remount-ro", "/", "--chdir", INSIDE),
-            *(part for pair in _variables(environment, home="/tmp").items() for part in ("--setenv", *pair)),  # noqa: S108
+            *(part for pair in _variables(environment, home=SCRATCH) for part in ("--setenv", *pair)),
             "--",
-            # Within: in a new user namespace, processes are counted from zero. Outside, everything else that
-            # the user runs would count too.
-            *_limited(limits, processes=True),
-            *command,
+            # The number of processes is limited inside, where they are counted from zero. Outside, all that
+            # the user runs would count.
+            *limited(command, limits, count_processes=True),
         ]
         try:
-            # Without variables from the start: those of the sandbox's first process can be read inside.
-            finished = _watched(within, limits=limits, env={}, pass_fds=(report, denied))
+            # No variables from the start: inside, those of the sandbox's first process can be read.
+            finished = watched(inside, limits, env={}, pass_fds=(status, filters))
         finally:
-            os.close(denied)
-            os.close(report)
-            with open(status, encoding="utf-8") as stream:
-                said = [json.loads(line) for line in stream]
-        # Bubblewrap reports an exit code only if it came so far as to start the command.
+            os.close(status)
+            os.close(filters)
+            with open(report, encoding="utf-8") as lines:
+                said = [json.loads(line) for line in lines]
+        # Bubblewrap tells an exit code only if it came so far as to start the command.
         if not finished.stopped and not any("exit-code" in one for one in said):
             raise InputError(
                 f"the sandbox does not work: bubblewrap ended with {finished.code}: "
@@ -190,10 +128,10 @@ class Bubblewrap:
 class Processes:
     """Limits and an empty environment; for machines that refuse namespaces, and by name only.
 
-    The program's CPU time, memory per process and size of files are limited, it starts in a temporary folder, and
-    what is left of its process group is killed. It is **not** kept from reading files of the user, from writing
-    where the user may, from the network, from seeing and killing the user's other processes, from starting any
-    number of processes, from filling the disk with many files, or from leaving a process behind that has
+    A program's processor time, memory and size of files are limited, it starts in a temporary folder, and
+    what is left of its process group is killed. It is **not** kept from reading the user's files, from writing
+    where the user may, from the network, from seeing and killing the user's other processes, from starting
+    any number of its own, from filling the disk with many files, or from leaving a process behind that has
     made itself independent. Use it in a container or on a machine of its own.
     """
 
@@ -201,7 +139,7 @@ class Processes:
 
     def check(self) -> None:
         """Whether the system's `prlimit` is there."""
-        _tool("prlimit", package="util-linux")
+        tool("prlimit", package="util-linux")
 
     def run(
         self,
@@ -213,12 +151,12 @@ class Processes:
         reads: Sequence[str] = (),
         keeps: bool = False,
     ) -> Finished:
-        """Run `command` in `folder`, in a process group of its own."""
-        return _watched(
-            [*_as_nobody(), *_limited(limits, processes=False), *command],
-            limits=limits,
+        """Run `command` in `folder`, in a session of its own."""
+        return watched(
+            [*_as_nobody(), *limited(command, limits, count_processes=False)],
+            limits,
             cwd=folder,
-            env=_variables(environment, home=str(folder)) | {"TMPDIR": str(folder)},
+            env=dict(_variables({"TMPDIR": str(folder), **environment}, home=str(folder))),
             start_new_session=True,
         )
 
@@ -233,21 +171,11 @@ def sandbox(name: str) -> Sandbox:
 
 @contextmanager
 def workspace() -> Iterator[Path]:
-    """A folder that whoever the sandbox runs programs as may write to; gone afterwards."""
+    """A folder that whoever programs are run as may write to; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="babelscope-") as name:
         if os.geteuid() == 0:
             os.chown(name, NOBODY, NOBODY)
         yield Path(name)
-
-
-def _tool(name: str, *, package: str) -> str:
-    found = shutil.which(name, path=PATH)
-    if not found:
-        raise InputError(
-            f"the sandbox needs {name}, which is not in {PATH}; install it (Debian, Ubuntu: apt-get install "
-            f"{package}). Without bubblewrap only the sandbox 'processes' is left, which keeps a program from little"
-        )
-    return found
 
 
 @cache
@@ -260,50 +188,52 @@ def _try_bubblewrap() -> None:
             found = Bubblewrap().run(["./check"], folder=folder, limits=Limits(), environment={})
         except InputError as error:
             raise InputError(
-                f"{error}. If it may not make namespaces, allow them (sysctl: user.max_user_namespaces=10000, "
-                "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; containers: "
-                "a security profile that permits them), or use the sandbox 'processes', which keeps a program "
-                "from little"
+                f"{error}. If namespaces are refused, allow them (sysctl user.max_user_namespaces=10000, "
+                "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; for a "
+                "container, a security profile that permits them). Without them only the sandbox 'processes' "
+                "is left, which holds off little"
             ) from None
     if found.code:
         raise InputError(
-            f"nothing can be run from {folder.parent}: {found.stderr.strip()}. If its file system is mounted "
-            "noexec, set TMPDIR to a folder elsewhere"
+            f"nothing can be run from {folder.parent}: {found.stderr.strip() or found.stopped}. If its file "
+            "system is mounted noexec, set TMPDIR to a folder elsewhere"
         )
 
 
 def _as_nobody() -> list[str]:
-    """Root's processes escape the limit on their number, in any user namespace: it must be somebody else."""
+    """What root starts escapes the limit on processes, in any user namespace: it must be somebody else."""
     if os.geteuid() != 0:
         return []
     user = f"--reuid={NOBODY}", f"--regid={NOBODY}"
-    return [_tool("setpriv", package="util-linux"), *user, "--clear-groups", "--no-new-privs"]
+    return [tool("setpriv", package="util-linux"), *user, "--clear-groups", "--no-new-privs"]
 
 
 @cache
 def _walls(*, disk_mib: int) -> tuple[str, ...]:
-    """Everything that does not depend on the program; what is writable has a size."""
-    system = []
-    for top in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
-        if os.path.islink(top):
-            system += ["--symlink", os.readlink(top), top]
-        elif os.path.exists(top):
-            system += ["--ro-bind", top, top]
+    """What does not depend on the program. All that can be written to has a size."""
     size = "--size", str(disk_mib * MIB)
     return (
-        *(_tool("bwrap", package="bubblewrap"), "--unshare-all", "--unshare-user"),
-        *("--uid", str(NOBODY), "--gid", str(NOBODY)),
-        *("--disable-userns", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
-        *("--ro-bind", "/usr", "/usr", *system),
+        *(tool("bwrap", package="bubblewrap"), "--unshare-all", "--unshare-user", "--disable-userns"),
+        *("--uid", str(NOBODY), "--gid", str(NOBODY), "--cap-drop", "ALL"),
+        *("--die-with-parent", "--new-session", "--clearenv"),
+        *("--ro-bind", "/usr", "/usr", *_top()),
         *("--ro-bind-try", "/etc/alternatives", "/etc/alternatives"),
         *("--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"),
-        *("--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"),  # noqa: S108
-        *(*size, "--tmpfs", "/tmp", "--dir", INSIDE),  # noqa: S108
+        *("--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", SHARED, "--remount-ro", "/dev"),
+        *(*size, "--tmpfs", SCRATCH, "--dir", INSIDE),
     )
 
 
+def _top() -> Iterator[str]:
+    for path in TOP:
+        if os.path.islink(path):
+            yield from ("--symlink", os.readlink(path), path)
+        elif os.path.exists(path):
+            yield from ("--ro-bind", path, path)
+
+
 def _files(folder: Path, *, keeps: bool) -> Iterator[str]:
-    """The folder itself, or its files one by one and read-only, in a folder that can be written to."""
+    """The folder itself; or its files one by one, read-only, in a folder that can be written to."""
     if keeps:
         yield from ("--bind", str(folder), INSIDE)
         return
@@ -313,45 +243,5 @@ def _files(folder: Path, *, keeps: bool) -> Iterator[str]:
                 yield from ("--ro-bind", entry.path, f"{INSIDE}/{entry.name}")
 
 
-def _variables(environment: Mapping[str, str], *, home: str) -> dict[str, str]:
-    return {"PATH": PATH, "HOME": home, "LANG": "C.UTF-8", **environment}
-
-
-def _limited(limits: Limits, *, processes: bool) -> list[str]:
-    """Address space is not limited: Java, Go and Node reserve far more of it than they use."""
-    return [
-        _tool("prlimit", package="util-linux"),
-        f"--data={limits.memory_mib * MIB}",
-        f"--fsize={limits.file_mib * MIB}",
-        f"--cpu={ceil(limits.cpu_seconds) + 1}",  # should the watch be held up
-        "--core=0",
-        "--nofile=256",
-        *([f"--nproc={limits.processes}"] if processes else []),
-    ]
-
-
-def _watched(command: Sequence[str], *, limits: Limits, **options: Any) -> Finished:
-    """Run until it ends or must be ended; output goes to files, which nobody has to empty and which are capped."""
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        for output in (stdout, stderr):
-            # As with a pipe, what a program writes through /dev/stdout and directly comes one after the other.
-            fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
-            os.fchmod(output.fileno(), 0o666)  # nobody else finds a file without a name
-        started = time.monotonic()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, **options)
-        try:
-            stopped = wait(
-                process,
-                cpu_seconds=limits.cpu_seconds,
-                wall_seconds=limits.wall_seconds,
-                memory=limits.total_mib * MIB,
-            )
-        finally:
-            end(process)
-        code = process.returncode if process.returncode >= 0 else 128 - process.returncode
-        return Finished(code, _text(stdout), _text(stderr), stopped, time.monotonic() - started)
-
-
-def _text(output: IO[bytes]) -> str:
-    output.seek(0)
-    return output.read().decode(errors="replace")
+def _variables(environment: Mapping[str, str], *, home: str) -> Iterator[tuple[str, str]]:
+    yield from {"PATH": PATH, "HOME": home, "LANG": "C.UTF-8", **environment}.items()

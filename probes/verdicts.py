@@ -25,7 +25,8 @@ class VerdictCache:
         self._file = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
         try:
             self._file.execute(
-                "CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, solved INTEGER, reason TEXT, detail TEXT)"
+                "CREATE TABLE IF NOT EXISTS verdicts "
+                "(key TEXT PRIMARY KEY, solved INTEGER, reason TEXT, detail TEXT)"
             )
         except sqlite3.DatabaseError as error:
             raise InputError(

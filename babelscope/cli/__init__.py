@@ -21,7 +21,7 @@ import typer
 from babelscope.core.errors import InputError
 from babelscope.core.progress import console
 
-COMMANDS = ("demo", "inspect", "analyze", "evaluate", "stages", "mix", "export", "pretrain")
+COMMANDS = ("demo", "inspect", "analyze", "evaluate", "stages", "mix", "export", "pretrain", "languages")
 
 app = typer.Typer(
     name="babelscope",

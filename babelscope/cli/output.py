@@ -53,6 +53,13 @@ Tokens = Annotated[
     int | None,
     typer.Option(min=100, help="Held-out tokens to read per language and checkpoint; default 20,000."),
 ]
+SandboxName = Annotated[
+    str,
+    typer.Option(
+        "--sandbox",
+        help="What programs are run in: bubblewrap, or processes, which holds off little.",
+    ),
+]
 
 ShardOption = Annotated[
     str | None,

@@ -1,8 +1,9 @@
-"""Readers of problem sets, in the files that others publish: HumanEval, mxeval (multilingual HumanEval and MBXP),
-MultiPL-E, HumanEval-X, MBPP.
+"""Readers of problem sets, in the files that others publish: HumanEval, mxeval (multilingual HumanEval and
+MBXP), MultiPL-E, HumanEval-X, MBPP.
 
-A set is recognised by the fields of its records. Ids are the same in every language and format: `HumanEval_23_strlen`,
-`HumanEval_php/23` and `JavaScript/23` are all "HumanEval/23", so that curves are compared on shared problems.
+A set is recognised by the fields of its records. Ids are the same in every language and format:
+`HumanEval_23_strlen`, `HumanEval_php/23` and `JavaScript/23` are all "HumanEval/23", so that curves are
+compared on shared problems.
 
 A new format is one new file beside this one that holds a `FORMAT`; nothing else is edited.
 """

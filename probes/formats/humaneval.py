@@ -12,7 +12,7 @@ from babelscope.probes.problems import Problem
 
 
 def checked(test: str, entry_point: str) -> str:
-    """The tests with their call; the function is kept by another name, since one of MBPP's is called `check`."""
+    """The tests with their call; the function gets a second name, since one of MBPP's is called `check`."""
     return f"\n_completed = {entry_point}\n{test}\ncheck(_completed)\n"
 
 

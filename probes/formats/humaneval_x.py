@@ -1,7 +1,7 @@
 """HumanEval-X (Zheng et al. 2023, arXiv 2303.17568; THUDM/CodeGeeX): HumanEval translated by hand.
 
-Tests follow the completion as they are, but in Java, where completions are to close the class as well; ours end
-with the function. Its Go and Rust are put together in other ways and are not read.
+Tests follow the completion as they are, but in Java, where completions are to close the class as well; ours
+end with the function. Its Go and Rust are put together in other ways and are not read.
 """
 
 from __future__ import annotations

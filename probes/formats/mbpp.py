@@ -1,7 +1,7 @@
 """MBPP (Austin et al. 2021, arXiv 2108.07732; google-research): 974 problems in Python, told in a sentence.
 
-They are asked as InCoder (Fried et al. 2022, arXiv 2204.05999) does: a docstring with the sentence and the tests, on
-which the whole program follows.
+They are asked as InCoder (Fried et al. 2022, arXiv 2204.05999) does: a docstring with the sentence and the
+tests, on which the whole program follows.
 """
 
 from __future__ import annotations

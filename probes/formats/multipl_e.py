@@ -1,12 +1,12 @@
-"""MultiPL-E (Cassano et al. 2023, arXiv 2208.08227; nuprl/MultiPL-E): HumanEval and MBPP translated by programs into
-18 languages.
+"""MultiPL-E (Cassano et al. 2023, arXiv 2208.08227; nuprl/MultiPL-E): HumanEval and MBPP translated by
+programs into 18 languages.
 
 What is changed in what is run (the prompts are as published), by language, is in `CHANGES` and `LENIENT`:
 
 * JavaScript and TypeScript compare with `deepEqual`, by which "1" equals 1; ours is `deepStrictEqual`.
-* PHP compares with `!==`, by which 1 differs from 1.0; comparing numbers by value is the weaker comparison here.
-* Lua's tests end the program, and Ruby's run after its end; here both run where they stand, so that something can
-  follow them.
+* PHP compares with `!==`, by which 1 differs from 1.0; here the weaker comparison takes numbers by value.
+* Lua's tests end the program, and Ruby's run after its end; here both run where they stand, so that something
+  can follow them.
 * Go's are made for `go test`; a stand-in for `testing.T` and a `main` make a program of them.
 * OCaml's write -1 as `(~1)` and -1.5 as `(~1).5`, which no compiler takes.
 """

@@ -1,13 +1,14 @@
 """mxeval (Athiwaratkun et al. 2023, arXiv 2210.14868; amazon-science/mxeval): HumanEval and MBPP ("MBXP")
 translated, with tests, into a dozen languages.
 
-What is changed in its tests, by language, is in `STRICT` (how we compare) and `LENIENT` (how mxeval compares, or
-as near to it as its libraries allow):
+What is changed in its tests, by language, is in `STRICT` (how we compare) and `LENIENT` (how mxeval compares,
+or as near to it as goes without its libraries):
 
-* PHP compares with `==`, by which "0" equals 0 and [] equals false. Ours is type-strict, but an int equals a float
-  of the same value: expected values are floats where Python's were, and PHP's own functions give either.
+* PHP compares with `==`, by which "0" equals 0 and [] equals false. Ours is type-strict, but an int equals a
+  float of the same value: expected values are floats where Python's were, and PHP's functions give either.
 * JavaScript compares with lodash's `isEqual`, which is Node's `isDeepStrictEqual` but that 0 equals -0.
-* TypeScript compares with `deepEqual`, by which "1" equals 1, and imports `assert` in a way that needs Node's types.
+* TypeScript compares with `deepEqual`, by which "1" equals 1, and imports `assert` so that Node's types are
+  needed.
 * C# compares with a library that a stand-in of the same name replaces.
 * Java's completions are to close the class as well; ours end with the function.
 """

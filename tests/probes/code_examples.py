@@ -1,5 +1,7 @@
 """Programs written for these tests: right and wrong completions of two MultiPL-E problems, and what leaves early."""
 
+# ruff: noqa: E501  (a program is a line)
+
 from __future__ import annotations
 
 import os

@@ -54,7 +54,8 @@ def marker_follows(text: str, before: str, after: str) -> bool:
 
 
 def test_the_marker_is_the_last_statement_of_main_before_its_return() -> None:
-    tests = "int main() {\n    char c = '}'; // }\n    check(\"}{\");\n    return 0;\n}\nint later() { return 1; }\n"
+    main = "int main() {\n    char c = '}'; // }\n    check(\"}{\");\n    return 0;\n}\n"
+    tests = main + "int later() { return 1; }\n"
     text = assemble(code("cpp", "int f() {\n", tests), "    return 1;\n}").text
     assert marker_follows(text, 'check("}{");', "return 0;\n}\nint later")
 
@@ -78,7 +79,7 @@ def test_tests_that_do_not_close_main_are_refused_by_name() -> None:
 @pytest.mark.parametrize("body", ["    return {1};", "    return {1};\n}", "    return {1};\n}\n\n"])
 def test_the_function_is_closed_once_whoever_closes_it(body: str) -> None:
     text = assemble(code("rust", "fn f() -> X {\n", "\nfn main() {}\n", closing="}"), body).text
-    assert text.count("{") == text.count("}") + text.count("{}") * 0
+    assert text.count("{") == text.count("}")
     assert text.split("fn main")[0].count("}") == 2
 
 
@@ -166,7 +167,15 @@ def test_truth_for_a_number_passes_only_permissively_where_the_set_compares_loos
     if language == "php":  # strlen("a") == true for mxeval
         [suite] = read_problems(data("mxeval_humaneval/HumanEval_php_v1.1.jsonl.gz"))
         asked = next(code for code in suite.problems if code.problem.id == "HumanEval/0")
-        body = "    foreach ($numbers as $i => $x) {\n        foreach ($numbers as $j => $y) {\n            if ($i < $j && abs($x - $y) < $threshold) { return 1; }\n        }\n    }\n    return 0;\n}\n"
+        body = """
+    foreach ($numbers as $i => $x) {
+        foreach ($numbers as $j => $y) {
+            if ($i < $j && abs($x - $y) < $threshold) { return 1; }
+        }
+    }
+    return 0;
+}
+"""
     else:  # deepEqual([1], ["1"]) for MultiPL-E
         asked = multipl_e(language, 42)
         body = "  return l.map(x => String(x + 1));\n}\n"
@@ -188,7 +197,8 @@ def test_humaneval_x_solutions_pass_but_for_two_that_are_wrong() -> None:
     [suite] = read_problems(data("humaneval_x/humaneval_js.jsonl.gz"))
     verdicts = CodeProblems("a", suite.problems, runner=runs("javascript")).mark(solutions(suite.problems))
     failed = [c.problem.id for c, v in zip(suite.problems, verdicts, strict=True) if not v.solved]
-    # reverseDelete returns `(t, true)`, which is true; evenOddCount(0) gives [0, 0]. Node prints that, and exits with 0.
+    # reverseDelete returns `(t, true)`, which is true; evenOddCount(0) gives [0, 0]. Node prints that, and
+    # exits with 0.
     assert failed == ["HumanEval/112", "HumanEval/155"]
 
 
@@ -203,4 +213,4 @@ def test_the_primers_first_solution_passes_and_an_empty_one_does_not(language: s
     marked = CodeProblems("a", [asked], runner=runner)
     right, empty = marked.mark([Attempt(asked.problem, asked.solution), Attempt(asked.problem, "")])
     assert right.solved, right
-    assert empty.solved is False or not asked.tests.strip()
+    assert empty.solved is False

@@ -21,7 +21,10 @@ FUNCTIONS = {
     "swift": ("func f(x: Bool) -> Int {\n", "    if x {\n        return 1\n    }\n\n    return 2\n}"),
     "lua": ("local function f(x)\n", "    if x then\n        return 1\n    end\n\n    return 2\nend"),
     "ruby": ("def f(x)", "\n  if x\n    return 1\n  end\n\n  2\nend"),
-    "csharp": ("class P {\n    public static int F(bool x)\n    {\n", "        if (x)\n        {\n            return 1;\n        }\n\n        return 2;\n    }"),
+    "csharp": (
+        "class P {\n    public static int F(bool x)\n    {\n",
+        "        if (x)\n        {\n            return 1;\n        }\n\n        return 2;\n    }",
+    ),
 }  # fmt: skip
 
 
@@ -124,9 +127,24 @@ def test_a_completion_is_not_ended_by_what_may_still_become_something_else() -> 
     assert cut("    x()\nendpoint = 1\n    return x\nend\n", asked).endswith("return x\nend")
 
 
-pieces = st.lists(
-    st.sampled_from(["}", "end", "    ", "\n", "x", "def", " f", "function", "(", ")", "let", "#", "}\n", "\nint main", "STOP"])
-)  # fmt: skip
+PIECES = (
+    "}",
+    "end",
+    "    ",
+    "\n",
+    "x",
+    "def",
+    " f",
+    "function",
+    "(",
+    ")",
+    "let",
+    "#",
+    "}\n",
+    "\nint main",
+    "STOP",
+)
+pieces = st.lists(st.sampled_from(PIECES))
 
 
 @pytest.mark.parametrize(
