@@ -39,7 +39,7 @@ def test_there_are_forty_problems_in_ten_languages():
 def test_tests_are_generated_inputs_with_the_python_solutions_results(task):
     generated = {json.dumps(given) for given in task.draw()}
     right = solution(task)
-    assert len(task.tests) >= 12
+    assert len(task.tests) >= min(12, len(generated))
     for test in task.tests:
         assert json.dumps(test.given) in generated
         assert right(*json.loads(json.dumps(test.given))) == test.gives
