@@ -28,9 +28,7 @@ from babelscope.probes.problems import Problem
 DATA = Path(__file__).parent / "data" / "primer"
 INPUTS = 1000  # of a problem's generator, on which solutions are compared
 GROUP = 20  # tests in a function: Java's may hold 64 kB
-PLAIN = re.compile(
-    r"[A-Za-z0-9 ()\[\]{}<>.,:;!?'*/+=&|_-]*"
-)  # written alike in every language, between quotes
+PLAIN = re.compile(r"(?:[A-Za-z0-9 ()\[\]{}<>.,:;!?'*/+=&|_-]|#(?!\{))*")  # written alike in all languages
 
 Type = Literal["int", "bool", "str", "list[int]", "list[str]", "list[list[int]]"]
 Value = Any  # int, bool, str, or lists of them, as JSON has them
