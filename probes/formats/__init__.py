@@ -252,7 +252,7 @@ def load_dataset_records(name: str, configuration: str | None = None) -> Iterabl
     import datasets
 
     try:
-        splits = datasets.load_dataset(name, configuration)
+        splits: Any = datasets.load_dataset(name, configuration)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{name} is no path here, and `datasets` cannot load it: {error}") from None
     if "test" not in splits:

@@ -73,7 +73,9 @@ OPENING: dict[str, Changes] = {"go": ((r"^package \w+", "package main"),)}
 
 def _read(record: Record, language: str) -> CodeProblem:
     prompt = record["prompt"]
-    closing, tests = re.fullmatch(r"(\s*\}|)(.*)", record["tests"], re.DOTALL).groups()
+    closes = re.match(r"\s*\}", record["tests"])
+    closing = closes[0] if closes else ""
+    tests = record["tests"].removeprefix(closing)
     family = "MBPP" if record["name"].lower().startswith("mbpp") else "HumanEval"
     number = problem_id(family, record["name"])
     if family == "HumanEval" and int(number.partition("/")[2] or 0) >= HUMANEVAL:

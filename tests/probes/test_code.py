@@ -18,8 +18,12 @@ from tests.probes.code_examples import JUNK, LEAVES, PLUS_ONE, SUM_EVEN, data, m
 class Pretended(Runner):
     """A runner for which a program passes if it holds none of the given words."""
 
-    def __init__(self, *fatal: str):
+    def __init__(self, *fatal: str, version: str = "1"):
         self.fatal = fatal
+        self.version = version
+
+    def runs(self, language_name: str) -> str:
+        return self.version
 
     def run(
         self, programs: Sequence[Program], *, advance: Callable[[int], None] = lambda done: None
@@ -112,6 +116,7 @@ def test_what_is_asked_and_what_marks_it_have_keys_of_their_own() -> None:
     assert first.key == other_tests.key != other_prompt.key
     assert first.marking != other_tests.marking
     assert first.marking != CodeProblems("a", [asked], runner=Pretended(), comparison="permissive").marking
+    assert first.marking != CodeProblems("a", [asked], runner=Pretended(version="2")).marking
 
 
 def test_two_problems_of_one_id_in_one_language_are_refused() -> None:
