@@ -21,7 +21,7 @@ from babelscope.cli.output import (
     Pivot,
     Problems,
     Questions,
-    Sandboxed,
+    SandboxName,
     ShardOption,
     Target,
     emit,
@@ -77,7 +77,7 @@ def command(
     comparison: Annotated[
         str, typer.Option(help="How values are compared where a set compares loosely: strict or permissive.")
     ] = "strict",
-    sandbox: Sandboxed = "bubblewrap",
+    sandbox: SandboxName = "bubblewrap",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Programs run at a time; default: one per core.")
     ] = None,
