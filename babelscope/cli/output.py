@@ -74,7 +74,7 @@ Problems = Annotated[
     typer.Option(
         "--problems",
         help="Code problems to ask: primer (this project's own), a file or directory of HumanEval, mxeval, "
-        "MBXP, MultiPL-E, HumanEval-X or MBPP problems, or a data set on the hub as owner/name[:configuration]. "
+        "MBXP, MultiPL-E, HumanEval-X or MBPP problems, or a data set on the hub, owner/name[:config]. "
         "Each by an option of its own; default: what the run's questions.toml names.",
     ),
 ]
