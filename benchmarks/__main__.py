@@ -16,11 +16,11 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import sandbox, series, thread
+from benchmarks import generation, sandbox, series, thread
 from benchmarks.row import extra_memory, times
 
 RESULTS = Path(__file__).parent / "results.json"
-ROWS = thread.ROWS | series.ROWS | sandbox.ROWS
+ROWS = thread.ROWS | series.ROWS | sandbox.ROWS | generation.ROWS
 
 
 def measure(name: str) -> dict[str, object]:
@@ -40,7 +40,7 @@ def main() -> None:
         return
     wanted = [name for name in ROWS if not sys.argv[1:] or any(part in name for part in sys.argv[1:])]
     with TemporaryDirectory() as folder:
-        if set(wanted) - set(sandbox.ROWS):
+        if set(wanted) & set(series.ROWS):
             series.write(Path(folder))
         results = [_in_its_own_process(name, folder) for name in wanted]
     if wanted == list(ROWS):

@@ -21,7 +21,7 @@ from benchmarks.row import Row, Work
 WINDOWS, WINDOW, TOKENS = 32, 128, 1 << 12
 
 
-def _model() -> GPT2LMHeadModel:
+def small_gpt2() -> GPT2LMHeadModel:
     torch.manual_seed(0)
     return GPT2LMHeadModel(GPT2Config(n_layer=12, n_embd=256, n_head=4, n_positions=WINDOW)).eval()
 
@@ -44,7 +44,7 @@ def _forward(model: GPT2LMHeadModel, reading: TextReading) -> Work:
 
 def _observing(*kinds: Any) -> Callable[[], tuple[Work, Work]]:
     def prepare() -> tuple[Work, Work]:
-        model = _model()
+        model = small_gpt2()
         anatomy, reading = Anatomy(model), _reading(model.config.vocab_size)
         stream = TextStream({"python": ["x"], "php": ["y"]})
 
@@ -58,7 +58,7 @@ def _observing(*kinds: Any) -> Callable[[], tuple[Work, Work]]:
 
 
 def _loss() -> tuple[Work, Work]:
-    model = _model()
+    model = small_gpt2()
     anatomy, reading = Anatomy(model), _reading(model.config.vocab_size)
     measure = LanguageLoss(TextStream({"python": ["x"], "php": ["y"]}))
 
