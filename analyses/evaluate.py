@@ -130,7 +130,7 @@ def evaluate(
     """
     if bad := [k for k in ks if not 1 <= k <= sampling.samples]:
         raise InputError(
-            f"pass@{bad[0]} of {sampling.samples} completions per problem: k goes from 1 to the number of samples;"
+            f"pass@{bad[0]} of {sampling.samples} completions per problem: k goes from 1 to their number;"
             f" give --samples {max(bad[0], 1)} or more, and a temperature"
         )
     if monolingual and sampling != GREEDY:

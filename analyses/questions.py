@@ -132,9 +132,8 @@ class Questions:
             )
         languages = (series.pivot, series.target)
         file, asked = questions_file(series, file)
-        problems, collected = asked_problems(
-            series, languages, asked, code=code, base=file.parent if file else None
-        )
+        base = file.parent if file else None
+        problems, collected = asked_problems(series, languages, asked, code=code, base=base)
         if asked.babel:
             probes = asked.babel.world.probes(series.target)
         else:
@@ -168,7 +167,7 @@ class Questions:
 
 
 def questions_file(series: Series, file: Path | None = None) -> tuple[Path | None, QuestionsFile]:
-    """The questions file of a series, or the one that is given instead; its path is None where there is none."""
+    """The questions file of a series, or the one given instead; its path is None where there is none."""
     own = series.directory / FILE
     file = file or (own if own.exists() else None)
     return file, QuestionsFile.from_toml(file) if file else QuestionsFile()

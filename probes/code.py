@@ -23,7 +23,7 @@ Comparison = Literal["strict", "permissive"]
 
 LENIENTLY = "passed only permissively"
 
-_RETURNS = re.compile(r"\breturn\b[^;{}]*;\s*\Z")
+_RETURNS = re.compile(r"[;{}]\s*(return\b[^;{}]*;)\s*\Z")  # a statement of its own, not one after `if (…)`
 _SKIPPED = (
     r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\\n])*\'|`[^`]*`|//[^\n]*|/\*.*?\*/'  # strings, characters, comments
 )
@@ -180,5 +180,5 @@ def _end_of_main(tests: str, main: str) -> int | None:
         depth += {"{": 1, "}": -1}.get(token[0], 0)
         if token[0] == "}" and depth == 0:
             returns = _RETURNS.search(tests, found[-1].end(), token.start())
-            return returns.start() if returns else token.start()
+            return returns.start(1) if returns else token.start()
     return None

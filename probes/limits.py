@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
-from typing import IO, Any
+from pathlib import Path
+from typing import IO
 
 from babelscope.core.errors import InputError
 from babelscope.probes.process_trees import end, wait
@@ -111,8 +112,16 @@ def limited(command: Sequence[str], limits: Limits, *, count_processes: bool) ->
     ]
 
 
-def watched(command: Sequence[str], limits: Limits, **options: Any) -> Finished:
-    """Run a command until it ends, or its processes together use too much; `options` are `Popen`'s.
+def watched(
+    command: Sequence[str],
+    limits: Limits,
+    *,
+    environment: Mapping[str, str],
+    folder: Path | None = None,
+    own_session: bool = False,
+    passes: Sequence[int] = (),
+) -> Finished:
+    """Run a command until it ends, or its processes together use too much; `passes` are file descriptors.
 
     Output goes to files: nobody has to empty them, and their size has a limit.
     """
@@ -123,7 +132,14 @@ def watched(command: Sequence[str], limits: Limits, **options: Any) -> Finished:
             os.fchmod(output.fileno(), 0o666)  # nobody else finds a file without a name
         started = time.monotonic()
         process = subprocess.Popen(  # noqa: S603 - that is what all this is for
-            command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, **options
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment,
+            cwd=folder,
+            start_new_session=own_session,
+            pass_fds=passes,
         )
         try:
             stopped = wait(

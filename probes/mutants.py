@@ -1,8 +1,8 @@
 """Minimally broken code: one operator, constant or returned value changed.
 
 Two uses: tests of problems must notice such changes, and a model that knows a language should find the right
-solution likelier than its broken copies. What may change is read off the syntax tree (tree-sitter), so that `<`
-of a comparison changes and `<` of a type does not, and nothing in comments or strings.
+solution likelier than its broken copies. What may change is read off the syntax tree, so that `<` of a
+comparison changes and `<` of a type does not, and nothing in comments or strings.
 """
 
 from __future__ import annotations

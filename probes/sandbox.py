@@ -110,7 +110,7 @@ class Bubblewrap:
         ]
         try:
             # No variables from the start: inside, those of the sandbox's first process can be read.
-            finished = watched(inside, limits, env={}, pass_fds=(status, filters))
+            finished = watched(inside, limits, environment={}, passes=(status, filters))
         finally:
             os.close(status)
             os.close(filters)
@@ -129,10 +129,10 @@ class Processes:
     """Limits and an empty environment; for machines that refuse namespaces, and by name only.
 
     A program's processor time, memory and size of files are limited, it starts in a temporary folder, and
-    what is left of its process group is killed. It is **not** kept from reading the user's files, from writing
-    where the user may, from the network, from seeing and killing the user's other processes, from starting
-    any number of its own, from filling the disk with many files, or from leaving a process behind that has
-    made itself independent. Use it in a container or on a machine of its own.
+    what is left of its process group is killed. It is **not** kept from reading the user's files, from
+    writing where the user may, from the network, from seeing and killing the user's other processes, from
+    starting any number of its own, from filling the disk with many files, or from leaving a process behind
+    that has made itself independent. Use it in a container or on a machine of its own.
     """
 
     name = "processes"
@@ -155,9 +155,9 @@ class Processes:
         return watched(
             [*_as_nobody(), *limited(command, limits, count_processes=False)],
             limits,
-            cwd=folder,
-            env=dict(_variables({"TMPDIR": str(folder), **environment}, home=str(folder))),
-            start_new_session=True,
+            environment=dict(_variables({"TMPDIR": str(folder), **environment}, home=str(folder))),
+            folder=folder,
+            own_session=True,
         )
 
 

@@ -1,8 +1,8 @@
 """System calls that a sandboxed program is refused, as a filter for `bwrap --seccomp` (seccomp(2)).
 
 Namespaces and limits cannot hold off two things: memory that belongs to no process, and so to no limit
-(System V segments and queues, memory files), and the keys that the kernel keeps for the user. They are refused
-as if the kernel did not know them, so that runtimes look for another way.
+(System V segments and queues, memory files), and the keys that the kernel keeps for the user. They are
+refused as if the kernel did not know them, so that runtimes look for another way.
 """
 
 from __future__ import annotations

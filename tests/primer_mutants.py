@@ -1,8 +1,8 @@
-"""Do the primer's tests notice broken solutions?  `python -m tests.primer_mutants` asks of every one, and takes long.
+"""Do the primer's tests notice broken solutions?  `python -m tests.primer_mutants` asks of every one.
 
-Every solution is broken in one place at a time (`babelscope.probes.mutants`). A copy counts if it differs from
-the solution on one of the problem's 1,000 generated inputs; the tests are among these, so only copies that pass the
-tests are held against all of them. Copies that do not compile do not count.
+Every solution is broken in one place at a time (`babelscope.probes.mutants`). A copy counts if it differs
+from the solution on one of the problem's 1,000 generated inputs; the tests are among these, so only copies
+that pass the tests are held against all of them. Copies that do not compile do not count.
 """
 
 from __future__ import annotations

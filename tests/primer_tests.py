@@ -1,8 +1,8 @@
-"""Chooses the tests of primer problems: `python -m tests.primer_tests [NAME...]` writes them into the TOML files.
+"""Chooses the tests of primer problems: `python -m tests.primer_tests [NAME...]` writes them into its files.
 
-From the problem's 1,000 generated inputs it takes those that tell the most broken copies of the Python solution
-from the solution, one after another, then short ones, until there are enough. Expected values are the Python
-solution's. Run it for a new problem; `tests/probes/test_primer.py` then checks all languages.
+From the problem's 1,000 generated inputs it takes those that tell the most broken copies of the Python
+solution from the solution, one after another, then short ones, until there are enough. Expected values are
+the Python solution's. Run it for a new problem; `tests/probes/test_primer.py` then checks all languages.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from babelscope.cli.output import (
     Pivot,
     Problems,
     Questions,
-    Sandboxed,
+    SandboxName,
     ShardOption,
     Target,
     Text,
@@ -38,7 +38,7 @@ def command(
     text: Text = None,
     questions: Questions = None,
     problems: Problems = None,
-    sandbox: Sandboxed = "bubblewrap",
+    sandbox: SandboxName = "bubblewrap",
     available: Annotated[
         list[str] | None,
         typer.Option(metavar="LANGUAGE=TOKENS", help="Unique tokens that exist, e.g. php=23e9, for the mix."),

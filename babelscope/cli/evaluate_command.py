@@ -21,7 +21,7 @@ from babelscope.cli.output import (
     Pivot,
     Problems,
     Questions,
-    Sandboxed,
+    SandboxName,
     ShardOption,
     Target,
     emit,
@@ -77,7 +77,7 @@ def command(
     comparison: Annotated[
         str, typer.Option(help="How values are compared where a set compares loosely: strict or permissive.")
     ] = "strict",
-    sandbox: Sandboxed = "bubblewrap",
+    sandbox: SandboxName = "bubblewrap",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Programs run at a time; default: one per core.")
     ] = None,
@@ -93,11 +93,11 @@ def command(
 ) -> int:
     """How many problems each checkpoint solves in each language: pass@k with intervals, and what changed.
 
-    Completions are run in a sandbox; a language without a toolchain counts as not run. Completions and verdicts
-    are kept beside the checkpoints: after a kill the same command goes on, and marking again needs no model.
-    Written are evaluation.json, one file per checkpoint as lm-evaluation-harness writes them, and for every
-    language a table that `babelscope stages` reads. `analyze` and `mix` read the same results when given the same
-    --problems.
+    Completions are run in a sandbox; a language without a toolchain counts as not run. Completions and
+    verdicts are kept beside the checkpoints: after a kill the same command goes on, and marking again needs
+    no model. Written are evaluation.json, one file per checkpoint as lm-evaluation-harness writes them, and
+    for every language a table that `babelscope stages` reads. `analyze` and `mix` read the same results
+    when given the same --problems.
     """
     from babelscope.analyses.evaluate import Evaluation, evaluate, measures
     from babelscope.analyses.planning import plan

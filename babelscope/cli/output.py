@@ -60,7 +60,6 @@ SandboxName = Annotated[
         help="What programs are run in: bubblewrap, or processes, which holds off little.",
     ),
 ]
-
 ShardOption = Annotated[
     str | None,
     typer.Option(
@@ -75,15 +74,8 @@ Problems = Annotated[
     typer.Option(
         "--problems",
         help="Code problems to ask: primer (this project's own), a file or directory of HumanEval, mxeval, "
-        "MBXP, MultiPL-E, HumanEval-X or MBPP problems, or a data set on the hub as owner/name[:configuration]. "
+        "MBXP, MultiPL-E, HumanEval-X or MBPP problems, or a data set on the hub, owner/name[:config]. "
         "Each by an option of its own; default: what the run's questions.toml names.",
-    ),
-]
-Sandboxed = Annotated[
-    str,
-    typer.Option(
-        "--sandbox",
-        help="Where completions are run: bubblewrap; or processes, which limits them but hides nothing.",
     ),
 ]
 
