@@ -1,4 +1,4 @@
-"""`babelscope evaluate` as a user meets it: on tiny random models, with problems that a test can write out."""
+"""`babelscope evaluate` as a user meets it: tiny random models, and problems that a test can write out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def humaneval(n):
 
 
 def mxeval(n):
-    test = f"function compare($x, $y) {{\n    return $x == $y;\n}}\nif (!compare(f{n}(), {n})) {{ throw new Exception('wrong'); }}\n"
+    compare = "function compare($x, $y) {\n    return $x == $y;\n}\n"
+    test = f"{compare}if (!compare(f{n}(), {n})) {{ throw new Exception('wrong'); }}\n"
     return {
         "task_id": f"HumanEval_php/{n}",
         "language": "php",
