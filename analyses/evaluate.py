@@ -175,15 +175,18 @@ def evaluate(
 
 
 def _reasons(data: xr.Dataset) -> pd.DataFrame:
-    frame = data["reason"].to_dataframe().reset_index(drop=False)
-    counted = frame.groupby(["step", "language", "reason"], sort=False).size()
-    return counted.rename("completions").reset_index()
+    frame = data["reason"].to_dataframe().reset_index()
+    columns = ["step", "language", "reason"]
+    return frame[columns].value_counts(sort=False).rename("completions").to_frame().reset_index()
 
 
 def _outcomes(data: xr.Dataset) -> pd.DataFrame:
     frame = data[["solved", "ran"]].to_dataframe().reset_index()
-    frame = frame[frame["ran"]].rename(columns={"solved": "passed"}).drop(columns="problem")
-    return frame.rename(columns={"id": "problem"})[["step", "language", "problem", "sample", "passed"]]
+    wanted = {name: frame[name] for name in ("step", "language")}
+    table = pd.DataFrame(
+        wanted | {"problem": frame["id"], "sample": frame["sample"], "passed": frame["solved"]}
+    )
+    return table.loc[frame["ran"]]
 
 
 def _notes(data: xr.Dataset, completions: xr.Dataset) -> list[str]:

@@ -70,7 +70,7 @@ def scores_at_k(data: xr.Dataset, ks: Sequence[int] = (1,)) -> pd.DataFrame:
 
 def _with_interval(values: Float[np.ndarray, " problem"], samples: int) -> tuple[float, float, float]:
     if not len(values):
-        return (np.nan,) * 3
+        return np.nan, np.nan, np.nan
     if samples == 1:
         low, high = wilson_interval(int(values.sum()), len(values))
     else:

@@ -14,7 +14,7 @@ Without that file the known identifier probes of pivot and target are asked. Hel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any

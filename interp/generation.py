@@ -92,22 +92,21 @@ class Completions(Generate[Reading]):
     version: ClassVar[int] = 1
 
     def __init__(self, stream: ProblemStream, sampling: Sampling = GREEDY):
+        self.problems = stream.problems
         self.stream = stream
         self.sampling = sampling
         self.repeats = sampling.samples
 
     @property
     def config(self) -> dict[str, Any]:
-        problems = self.stream.problems
-        return asdict(self.sampling) | {"max_new_tokens": problems.max_new_tokens}
+        return asdict(self.sampling) | {"max_new_tokens": self.problems.max_new_tokens}
 
     def generate(
         self, anatomy: Anatomy, tokenizer: Any, reading: Reading, shard: Sequence[Item]
     ) -> xr.Dataset:
-        problems = self.stream.problems
-        asked = [problems.problems[item.index] for item in shard]
+        asked = [self.problems.problems[item.index] for item in shard]
         written = complete(
-            anatomy, tokenizer, shard, asked, new_tokens=problems.max_new_tokens, sampling=self.sampling
+            anatomy, tokenizer, shard, asked, new_tokens=self.problems.max_new_tokens, sampling=self.sampling
         )
         shape = len(shard), self.sampling.samples
         return xr.Dataset(
@@ -121,7 +120,7 @@ class Completions(Generate[Reading]):
     def combine(self, parts: Sequence[xr.Dataset], reading: Reading) -> xr.Dataset:
         """By problem, with id, language and group."""
         whole = xr.concat(parts, dim="problem").sortby("problem")
-        asked = [self.stream.problems.problems[i] for i in whole["problem"].to_numpy()]
+        asked = [self.problems.problems[i] for i in whole["problem"].to_numpy()]
         return whole.assign_coords(
             id=("problem", [p.id for p in asked]),
             language=("problem", [p.language for p in asked]),
@@ -147,22 +146,22 @@ class ProblemScores(Derive[Reading]):
     version: ClassVar[int] = 3
 
     def __init__(self, stream: ProblemStream, sampling: Sampling = GREEDY):
+        self.problems = stream.problems
         self.stream = stream
         self.source = Completions(stream, sampling)
 
     @property
     def config(self) -> dict[str, Any]:
-        return self.source.config | {"marking": self.stream.problems.marking}
+        return self.source.config | {"marking": self.problems.marking}
 
     def check(self) -> None:
-        self.stream.problems.check()
+        self.problems.check()
 
     def derive(self, found: xr.Dataset, *, advance: Callable[[int], None]) -> xr.Dataset:
-        problems = self.stream.problems
         texts = found["completion"].transpose("problem", "sample").to_numpy()
-        asked = [problems.problems[i] for i in found["problem"].to_numpy()]
+        asked = [self.problems.problems[i] for i in found["problem"].to_numpy()]
         attempts = [Attempt(p, str(text)) for p, row in zip(asked, texts, strict=True) for text in row]
-        verdicts = problems.mark(attempts, advance=_in_steps(advance, texts.shape[1]))
+        verdicts = self.problems.mark(attempts, advance=_in_steps(advance, texts.shape[1]))
         dims = "problem", "sample"
         return found.drop_vars(["completion", "ended"]).assign(
             solved=(dims, np.reshape([bool(v.solved) for v in verdicts], texts.shape)),

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from babelscope.probes.code import assemble
 from babelscope.probes.execution import Runner
+from babelscope.probes.limits import Limits
 from babelscope.probes.mutants import Mutant
 from babelscope.probes.primer import Example, Task, broken, primer, task_languages, tasks
-from babelscope.probes.sandbox import Bubblewrap
 from babelscope.probes.verdicts import VerdictCache
 from tests.primer_tests import solution
+
+SECONDS = 3  # many broken copies never end
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def hold(task: Task, language: str, runner: Runner) -> Noticed:
 
 
 def main(languages: Sequence[str]) -> None:
-    runner = Runner(sandbox=Bubblewrap(), verdicts=VerdictCache(Path("primer_mutants.sqlite")))
+    verdicts = VerdictCache(Path("primer_mutants.sqlite"))
+    runner = Runner(verdicts=verdicts, limits=Limits(cpu_seconds=SECONDS, memory_mib=2048))
     print("| language | noticed | survive | share | same as the solution | do not compile |")
     print("|---|---|---|---|---|---|")
     listed = []
