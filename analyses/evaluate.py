@@ -126,21 +126,9 @@ def evaluate(
     Raises
     ------
     InputError
-        For a k that the samples do not allow, before anything is computed; for a sandbox that does not work.
+        As of `check`, before anything is computed; for a sandbox that does not work.
     """
-    if bad := [k for k in ks if not 1 <= k <= sampling.samples]:
-        raise InputError(
-            f"pass@{bad[0]} of {sampling.samples} completions per problem: k goes from 1 to their number;"
-            f" give --samples {max(bad[0], 1)} or more, and a temperature"
-        )
-    if monolingual and sampling != GREEDY:
-        raise InputError(
-            "knowledge transferred is about greedy completions; leave out samples or --monolingual"
-        )
-    if monolingual and (series.pivot is None or series.target is None or series.steps[0] != 0):
-        raise InputError(
-            f"{series.directory}: knowledge transferred needs pivot, target and step 0, the pivot's own model"
-        )
+    check(series, sampling=sampling, ks=ks, monolingual=monolingual)
     how: dict[str, Any] = {"device": device, "dtype": dtype, "prefetch": prefetch}
     asked = measures(series, problems, sampling=sampling, graded=graded)
     results = sweep(series, asked, shard=shard, **how)
@@ -174,6 +162,29 @@ def evaluate(
     )
 
 
+def check(series: Series, *, sampling: Sampling, ks: Sequence[int], monolingual: Series | None) -> None:
+    """Refuse what `evaluate` cannot answer; arguments as there.
+
+    Raises
+    ------
+    InputError
+        For a k that the samples do not allow, or another run that cannot be held against this one.
+    """
+    if bad := [k for k in ks if not 1 <= k <= sampling.samples]:
+        raise InputError(
+            f"pass@{bad[0]} of {sampling.samples} completions per problem: k goes from 1 to their number;"
+            f" give --samples {max(bad[0], 1)} or more, and a temperature"
+        )
+    if monolingual and sampling != GREEDY:
+        raise InputError(
+            "knowledge transferred is about greedy completions; leave out samples or --monolingual"
+        )
+    if monolingual and (series.pivot is None or series.target is None or series.steps[0] != 0):
+        raise InputError(
+            f"{series.directory}: knowledge transferred needs pivot, target and step 0, the pivot's own model"
+        )
+
+
 def _reasons(data: xr.Dataset) -> pd.DataFrame:
     frame = data["reason"].to_dataframe().reset_index()
     columns = ["step", "language", "reason"]
@@ -196,7 +207,7 @@ def _notes(data: xr.Dataset, completions: xr.Dataset) -> list[str]:
         ended = completions["ended"].transpose("problem", ...).to_numpy()[some]
         if not ended.all():
             notes.append(
-                f"{shown(language)}: {1 - ended.mean():.0%} of the completions had no room to come to an end."
+                f"{shown(language)}: {1 - ended.mean():.1%} of the completions had no room to come to an end."
             )
         reason = data["reason"].transpose("problem", ...).to_numpy()[some]
         if loose := int((reason == "passed only permissively").sum()):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from babelscope.analyses.executor import require_dtype
-from babelscope.analyses.sharding import Shard
+from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.cli.output import (
     PLACE,
     Device,
@@ -21,7 +21,6 @@ from babelscope.cli.output import (
     Pivot,
     Problems,
     Questions,
-    SandboxName,
     ShardOption,
     Target,
     emit,
@@ -58,7 +57,9 @@ def command(
     k: Annotated[
         list[int] | None, typer.Option("-k", help="pass@k; default: 1. Each by an option of its own.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Room for one completion.")] = 512,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Room for one completion; default: 512.")
+    ] = None,
     graded: Annotated[
         bool,
         typer.Option(
@@ -75,9 +76,14 @@ def command(
         ),
     ] = None,
     comparison: Annotated[
-        str, typer.Option(help="How values are compared where a set compares loosely: strict or permissive.")
-    ] = "strict",
-    sandbox: SandboxName = "bubblewrap",
+        str | None,
+        typer.Option(
+            help="How values are compared where a set compares loosely: strict, the default, or permissive."
+        ),
+    ] = None,
+    sandbox: Annotated[
+        str | None, typer.Option(help="As of `babelscope languages`; default: bubblewrap.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Programs run at a time; default: one per core.")
     ] = None,
@@ -99,7 +105,7 @@ def command(
     for every language a table that `babelscope stages` reads. `analyze` and `mix` read the same results
     when given the same --problems.
     """
-    from babelscope.analyses.evaluate import Evaluation, evaluate, measures
+    from babelscope.analyses.evaluate import Evaluation, check, evaluate, measures
     from babelscope.analyses.planning import plan
     from babelscope.analyses.problem_sources import CodeAsked
     from babelscope.analyses.questions import asked_problems, questions_file
@@ -114,11 +120,21 @@ def command(
     languages = language or [name for name in (series.pivot, series.target) if name]
     if not languages:
         raise InputError(f"{directory} does not say its languages; give --pivot and --target, or --language")
+    check(series, sampling=sampling, ks=k or (1,), monolingual=alone)
     file, asked = questions_file(series, questions)
+    given = {"comparison": comparison, "sandbox": sandbox, "max_new_tokens": max_new_tokens}
+    given = {name: value for name, value in given.items() if value is not None}
     code = None
     if problems or not (asked.babel or asked.code):
-        settings = {"comparison": comparison, "sandbox": sandbox, "max_new_tokens": max_new_tokens}
-        code = CodeAsked.parse({"problems": problems or ["primer"], **settings}, origin="evaluate")
+        code = CodeAsked.parse({"problems": problems or ["primer"], **given}, origin="evaluate")
+    elif asked.code:
+        asked = asked.model_copy(
+            update={"code": CodeAsked.parse(asked.code.model_dump() | given, origin=str(file))}
+        )
+    elif given:
+        raise InputError(
+            f"--{next(iter(given)).replace('_', '-')} is about code problems, and {file} names others"
+        )
     chosen, collected = asked_problems(
         series, languages, asked, code=code, base=file.parent if file else None, workers=workers
     )
@@ -135,22 +151,17 @@ def command(
             *(f"{name.replace('_', ' ')}: {value}" for name, value in cost.items())
         )
         return 0
+    how: dict[str, Any] = {"sampling": sampling, "ks": k or (1,), "graded": read, "monolingual": alone}
+    how |= {"device": device, "dtype": dtype, "prefetch": not no_prefetch}
+    if part != WHOLE:  # an audit reads all weights: once is enough for all shards
+        found = evaluate(series, chosen, shard=part, **how)
+        if not isinstance(found, Evaluation):
+            return owed_by_others(found, part, as_json=as_json)
     series = audited(series, keep_flagged=keep_flagged)
-    found = evaluate(
-        series,
-        chosen,
-        sampling=sampling,
-        ks=k or (1,),
-        graded=read,
-        monolingual=alone,
-        device=device,
-        dtype=dtype,
-        shard=part,
-        prefetch=not no_prefetch,
-    )
+    found = evaluate(series, chosen, **how)
     if not isinstance(found, Evaluation):
-        return owed_by_others(found, part, as_json=as_json)
-    settings = asdict(sampling) | {"comparison": comparison, "max_new_tokens": chosen.max_new_tokens}
+        raise InputError(f"still to be measured by other processes: {', '.join(found.owed)}")
+    settings = asdict(sampling) | {"max_new_tokens": chosen.max_new_tokens, "marking": chosen.marking}
     written = _write(found, out or series.directory / "evaluation", series, settings)
     notes = [*(collected.notes if collected else ()), *found.notes]
     if as_json:
@@ -176,6 +187,12 @@ def _write(found: Evaluation, out: Path, series: Series, settings: dict[str, Any
 
 def _say(found: Evaluation, notes: list[str], written: list[Path]) -> None:
     show("problems solved", _wide(found.scores, "k", "pass@{}"))
+    if found.changes is not None and len(found.changes):
+        resolved = found.changes[(found.changes["low"] > 0) | (found.changes["high"] < 0)]
+        show(
+            f"{len(resolved)} of {len(found.changes)} changes resolved, each by itself",
+            resolved.to_dict("records"),
+        )
     if found.transferred is not None:
         show("knowledge transferred", found.transferred.to_dict("records"))
     if found.grades is not None:
@@ -196,5 +213,10 @@ def _wide(table: pd.DataFrame, column: str, heading: str) -> list[dict[str, Any]
         row = rows.setdefault(
             (one["step"], one["language"]), {"step": one["step"], "language": one["language"]}
         )
-        row[heading.format(one[column])] = f"{one['estimate']:.3g} ({one['low']:.3g} to {one['high']:.3g})"
+        estimate, low, high = (_short(one[name]) for name in ("estimate", "low", "high"))
+        row[heading.format(one[column])] = f"{estimate} ({low} to {high})"
     return list(rows.values())
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
