@@ -27,8 +27,8 @@ from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest
 from babelscope.corpora.mix import LanguageShare, Mix
-from babelscope.interp.generation import ProblemScores
 from babelscope.interp.measure import FromModel
+from babelscope.interp.problem_scores import ProblemScores
 from babelscope.interp.streams import ProblemStream
 from babelscope.probes.problems import ProblemSet
 

@@ -23,8 +23,9 @@ from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
 from babelscope.core.languages import shown
 from babelscope.interp.continuation import Continuation, ContinuationLoss, ContinuationStream
-from babelscope.interp.generation import GREEDY, ProblemScores, Sampling
+from babelscope.interp.generation import GREEDY, Sampling
 from babelscope.interp.measure import Measure
+from babelscope.interp.problem_scores import ProblemScores
 from babelscope.interp.streams import ProblemStream
 from babelscope.probes.problems import ProblemSet
 

@@ -27,10 +27,10 @@ from babelscope.core.config import Strict
 from babelscope.core.errors import InputError
 from babelscope.corpora.babel import BabelWorld
 from babelscope.corpora.sources import read_collection
-from babelscope.interp.generation import ProblemScores
 from babelscope.interp.loss import LanguageLoss
 from babelscope.interp.measure import Measure
 from babelscope.interp.neurons import TransferringNeurons
+from babelscope.interp.problem_scores import ProblemScores
 from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
 from babelscope.interp.working_language import WorkingLanguage
 from babelscope.probes.identifiers import ProbeSet

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from babelscope.core.errors import InputError
     from babelscope.corpora.babel import BabelWorld
     from babelscope.corpora.mix import Mix
-    from babelscope.interp.generation import Completions, ProblemScores
     from babelscope.interp.loss import LanguageLoss
     from babelscope.interp.neurons import TransferringNeurons
+    from babelscope.interp.problem_scores import Completions, ProblemScores
     from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
     from babelscope.interp.working_language import WorkingLanguage
 
@@ -52,8 +52,8 @@ _HOMES = {
     "InputError": "core.errors",
     "BabelWorld": "corpora.babel",
     "Mix": "corpora.mix",
-    "Completions": "interp.generation",
-    "ProblemScores": "interp.generation",
+    "Completions": "interp.problem_scores",
+    "ProblemScores": "interp.problem_scores",
     "LanguageLoss": "interp.loss",
     "TransferringNeurons": "interp.neurons",
     "ProblemStream": "interp.streams",

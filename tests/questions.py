@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from babelscope.interp.generation import ProblemScores
 from babelscope.interp.loss import LanguageLoss
 from babelscope.interp.neurons import TransferringNeurons
+from babelscope.interp.problem_scores import ProblemScores
 from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
 from babelscope.interp.working_language import WorkingLanguage
 from babelscope.probes.identifiers import Probe, ProbeSet

@@ -11,7 +11,7 @@ from babelscope.checkpoints.live import LiveModel
 from babelscope.checkpoints.series import Series
 from babelscope.cli import main
 from babelscope.core.errors import InputError
-from babelscope.interp import generation
+from babelscope.interp import problem_scores
 from babelscope.interp.generation import Written
 from babelscope.probes import toolchains
 from babelscope.probes.sandbox import Bubblewrap
@@ -73,7 +73,7 @@ def knowing(monkeypatch):
             rows += [Written(text, True)] * sampling.samples
         return rows
 
-    monkeypatch.setattr(generation, "complete", complete)
+    monkeypatch.setattr(problem_scores, "complete", complete)
 
 
 pytestmark = pytest.mark.sandbox
@@ -179,7 +179,7 @@ def test_knowledge_transferred_is_about_what_a_run_of_the_target_alone_fails(
     def later(anatomy):
         return anatomy.model.transformer.wte.weight.equal(end)
 
-    monkeypatch.setattr(generation, "complete", complete)
+    monkeypatch.setattr(problem_scores, "complete", complete)
     assert main(["evaluate", str(run), *asked, "--monolingual", str(alone), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     # Python's model solves 0–3 in Python, PHP's alone solves 0 in PHP: 1, 2 and 3 are specific to Python.

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from babelscope.core.errors import InputError
-from babelscope.interp.generation import Completions, ProblemScores, Sampling, complete
+from babelscope.interp.generation import Sampling, complete
 from babelscope.interp.measure import Item
+from babelscope.interp.problem_scores import Completions, ProblemScores
 from babelscope.interp.streams import ProblemStream
 from babelscope.probes.problems import Problem
 from tests.conftest import VOCABULARY
