@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from babelscope.core.errors import InputError
@@ -57,6 +57,22 @@ class CodeProblem:
     lenient_tests: str | None = None
     opening: str | None = None
     solution: str | None = None
+
+
+def trimmed(code: CodeProblem) -> CodeProblem:
+    """The problem with a prompt that ends in no white space; what it ended in begins the solution.
+
+    In most tokenizers a line break and the indentation after it are one token. A prompt that ends in the line
+    break asks for a way of writing that the model has hardly ever seen.
+    """
+    prompt = code.problem.prompt.rstrip()
+    rest = code.problem.prompt[len(prompt) :]
+    return replace(
+        code,
+        problem=replace(code.problem, prompt=prompt),
+        opening=None if code.opening is None else code.opening.rstrip(),
+        solution=None if code.solution is None else rest + code.solution,
+    )
 
 
 def assemble(code: CodeProblem, completion: str, *, lenient: bool = False) -> Program:

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from babelscope.core.config import Strict
 from babelscope.core.errors import InputError
 from babelscope.core.languages import Tasks, known, language
-from babelscope.probes.code import CodeProblem
+from babelscope.probes.code import CodeProblem, trimmed
 from babelscope.probes.completions import ends
 from babelscope.probes.mutants import Mutant, mutants
 from babelscope.probes.problems import Problem
@@ -201,11 +201,13 @@ def primer(languages: Sequence[str]) -> list[CodeProblem]:
 def _problem(task: Task, language_name: str) -> CodeProblem:
     prompt = task.prompt(language_name)
     after, before = ends(language_name, prompt)
-    return CodeProblem(
-        Problem(f"primer/{task.name}", language_name, prompt, ends_after=after, ends_before=before),
-        source="primer",
-        tests=task.suite(language_name),
-        solution=task.solutions[language_name],
+    return trimmed(
+        CodeProblem(
+            Problem(f"primer/{task.name}", language_name, prompt, ends_after=after, ends_before=before),
+            source="primer",
+            tests=task.suite(language_name),
+            solution=task.solutions[language_name],
+        )
     )
 
 

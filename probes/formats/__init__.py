@@ -26,7 +26,7 @@ from pydantic import Field
 from babelscope.core.config import Strict
 from babelscope.core.errors import InputError
 from babelscope.core.languages import language as find_language
-from babelscope.probes.code import CodeProblem
+from babelscope.probes.code import CodeProblem, trimmed
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 FLAWS = Path(__file__).parents[1] / "data" / "flaws.toml"
@@ -130,7 +130,7 @@ def read_problems(source: str | Path, *, language: str | None = None, flawed: bo
         own = how.language(record)
         if wanted is not None and not _is(own, wanted):
             continue
-        code = how.read(record, find_language(own).name)
+        code = trimmed(how.read(record, find_language(own).name))
         suite = found.setdefault((code.source, code.problem.language), {})
         if code.problem.id in suite:
             raise InputError(

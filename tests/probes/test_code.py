@@ -219,3 +219,11 @@ def test_the_primers_first_solution_passes_and_an_empty_one_does_not(language: s
     right, empty = marked.mark([Attempt(asked.problem, asked.solution), Attempt(asked.problem, "")])
     assert right.solved, right
     assert empty.solved is False
+
+
+@pytest.mark.parametrize("language", ["python", "java", "ruby"])
+def test_no_prompt_ends_in_white_space_and_nothing_of_the_program_is_lost(language):
+    task = tasks()["run_lengths"]
+    (code,) = (one for one in primer([language]) if one.problem.id == "primer/run_lengths")
+    assert code.problem.prompt == code.problem.prompt.rstrip()
+    assert code.problem.prompt + code.solution == task.prompt(language) + task.solutions[language]
