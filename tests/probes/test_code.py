@@ -10,7 +10,7 @@ from babelscope.probes.code import CodeProblem, CodeProblems, assemble, solution
 from babelscope.probes.completions import cut, ends
 from babelscope.probes.execution import FIRST, SECOND, Program, Runner
 from babelscope.probes.formats import read_problems
-from babelscope.probes.primer import primer
+from babelscope.probes.primer import primer, tasks
 from babelscope.probes.problems import Attempt, Problem, Verdict
 from tests.probes.code_examples import JUNK, LEAVES, PLUS_ONE, SUM_EVEN, data, multipl_e, wrong
 
