@@ -188,7 +188,7 @@ def _write(found: Evaluation, out: Path, series: Series, settings: dict[str, Any
 def _say(found: Evaluation, notes: list[str], written: list[Path]) -> None:
     show("problems solved", _wide(found.scores, "k", "pass@{}"))
     if found.changes is not None and len(found.changes):
-        resolved = found.changes[(found.changes["low"] > 0) | (found.changes["high"] < 0)]
+        resolved = found.changes.query("low > 0 or high < 0")
         show(
             f"{len(resolved)} of {len(found.changes)} changes resolved, each by itself",
             resolved.to_dict("records"),
