@@ -23,13 +23,13 @@ NEURON_DRAWS = 100
 def scores(results: Results) -> pd.DataFrame:
     """Problems solved: step, language, group, solved, total, rate, low, high (Wilson).
 
-    The group "all" holds every problem of the language.
+    The group "all" holds every problem of the language; one group that all belong to is not listed again.
     """
     data = results["problem_scores"]
     rows = []
     for language in pd.unique(data["language"].to_numpy()):
         groups = pd.unique(data["group"].to_numpy()[data["language"].to_numpy() == language])
-        for group in dict.fromkeys(["all", *groups]):
+        for group in dict.fromkeys(["all", *(groups if len(groups) > 1 else ())]):
             steps, _, solved = outcomes(data, language, () if group == "all" else (group,))
             total = len(solved)
             count = solved.sum(0)

@@ -143,8 +143,6 @@ def test_scores_are_counted_by_language_and_group():
         ("php", "pivot only", 5): 2,
         ("python", "all", 0): 0,
         ("python", "all", 5): 0,
-        ("python", "both", 0): 0,
-        ("python", "both", 5): 0,
     }
 
 
