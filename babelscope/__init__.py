@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from babelscope.analyses.analysis import Analysis, analyse
+    from babelscope.analyses.evaluate import Evaluation, evaluate
     from babelscope.analyses.export import export
     from babelscope.analyses.mix import recommend
     from babelscope.analyses.questions import Questions
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Analysis": "analyses.analysis",
     "analyse": "analyses.analysis",
+    "Evaluation": "analyses.evaluate",
+    "evaluate": "analyses.evaluate",
     "export": "analyses.export",
     "recommend": "analyses.mix",
     "Questions": "analyses.questions",
