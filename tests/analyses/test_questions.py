@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from babelscope.analyses.problem_sources import CodeAsked
 from babelscope.analyses.questions import Questions
 from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
@@ -91,3 +92,59 @@ def test_a_misspelt_key_is_named(series):
 def test_windows_fit_the_models_context(series):
     text = Questions.of(series).measures(series)[0].stream
     assert text.window == 64
+
+
+def write_problems(folder):
+    """Two of HumanEval's form in Python, three of mxeval's in PHP."""
+    python = [
+        {
+            "task_id": f"HumanEval/{n}",
+            "prompt": f"def f{n}():\n",
+            "entry_point": f"f{n}",
+            "test": "def check(f): pass\n",
+        }
+        for n in range(2)
+    ]
+    php = [
+        {
+            "task_id": f"HumanEval_php/{n}",
+            "prompt": f"<?php\nfunction f{n}() {{\n",
+            "entry_point": f"f{n}",
+            "test": "",
+        }
+        for n in range(3)
+    ]
+    php = [record | {"language": "php", "description": ""} for record in php]
+    for name, records in (("python", python), ("php", php)):
+        lines = [json.dumps(record | {"canonical_solution": None}) for record in records]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_code_problems_of_both_languages_are_asked_as_far_as_they_are_shared(series):
+    write_problems(series.directory)
+    file = series.directory / "questions.toml"
+    file.write_text('code = { problems = ["python.jsonl", "php.jsonl"], max_new_tokens = 9 }\n')
+    asked = Questions.of(series)
+    found = [(problem.language, problem.id) for problem in asked.problems.problems]
+    assert found == [(name, f"HumanEval/{n}") for name in ("python", "php") for n in range(2)]
+    assert {problem.group for problem in asked.problems.problems} == {"HumanEval"}
+    assert asked.problems.max_new_tokens == 9
+    assert "PHP: 3 problems, 2 of them asked in every language" in asked.notes
+    names = [measure.name for measure in asked.measures(series)]
+    assert names[-1] == "problem_scores"
+
+
+def test_problems_given_otherwise_take_the_place_of_the_files(series):
+    write_problems(series.directory)
+    (series.directory / "questions.toml").write_text('code = { problems = ["nosuch.jsonl"] }\n')
+    asked = Questions.of(series, code=CodeAsked(problems=("primer",)))
+    assert {problem.group for problem in asked.problems.problems} == {"primer"}
+    with pytest.raises(InputError, match="nosuch"):
+        Questions.of(series)
+
+
+def test_a_language_without_problems_is_named_with_those_that_have_some(series):
+    write_problems(series.directory)
+    (series.directory / "questions.toml").write_text('code = { problems = ["python.jsonl"] }\n')
+    with pytest.raises(InputError, match="no problems in php; there are some in python"):
+        Questions.of(series)
