@@ -1,4 +1,4 @@
-"""Every identifier probe of every language is a whole program: it parses, and where the language is installed, runs."""
+"""Every identifier probe is a whole program: it parses, and where its language is installed, it runs."""
 
 from __future__ import annotations
 
