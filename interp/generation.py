@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from babelscope.probes.problems import Problem
 
 TOKENS = 1 << 15  # of prompts and completions held at once: a batch's cache of keys and values
-LOOK_EVERY = 8  # tokens between looks at the text: what a row writes beyond its end is cut off
+LOOK_EVERY = 16  # tokens between looks at the text: what a row writes beyond its end is cut off
 
 
 @dataclass(frozen=True)
