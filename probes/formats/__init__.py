@@ -29,7 +29,7 @@ from babelscope.core.languages import language as find_language
 from babelscope.probes.code import CodeProblem, trimmed
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
-FLAWS = Path(__file__).parents[1] / "data" / "flaws.toml"
+FLAWS = Path(__file__).parent / "flaws.toml"
 
 Record = Mapping[str, Any]
 
