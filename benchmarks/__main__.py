@@ -1,8 +1,8 @@
 """`make bench`: every row in a fresh process, the table on the screen, the numbers in results.json.
 
 A row is a ratio of two times taken in turn in one process, since machines are noisy and only ratios travel:
-the median over rounds of ours / against. With names as arguments, only rows that hold
-one of them; the numbers of the others stay.
+the median over rounds of ours / against. With names as arguments, only rows that hold one of
+them; the numbers of the others stay.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path):
 
 
 def test_a_language_without_probes_is_refused_with_those_that_have_some():
-    with pytest.raises(InputError, match="no probes come with 'cobol'; they come with .*php, python, "):
+    with pytest.raises(InputError, match=r"no probes come with 'cobol'; they come with .*php, python, "):
         known_probes("python", "cobol")
 
 
