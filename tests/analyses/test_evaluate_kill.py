@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from babelscope.probes import toolchains
 from tests.analyses.test_analyze_kill import ROOT, make_series
 from tests.killing import Bomb, in_child, spread
+from tests.probes.sandboxed import needs
 
 PROBLEMS = 6
 
@@ -81,8 +81,7 @@ def tables_of(run: Path) -> dict[str, object]:
 
 @pytest.mark.sandbox
 def test_a_killed_evaluation_ends_with_the_tables_of_an_uninterrupted_one(tmp_path):
-    if why := toolchains.missing("python"):
-        pytest.skip(why)
+    needs("python")
     done = subprocess.run(
         [sys.executable, "-m", "tests.analyses.test_evaluate_kill", str(tmp_path), "5"],
         cwd=ROOT,

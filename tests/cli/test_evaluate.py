@@ -15,6 +15,7 @@ from babelscope.interp import problem_scores
 from babelscope.interp.generation import Written
 from babelscope.probes import toolchains
 from babelscope.probes.sandbox import Bubblewrap
+from tests.probes.sandboxed import needs
 
 PYTHON = "def f{n}():\n"
 PHP = "<?php\nfunction f{n}() {{\n"
@@ -81,8 +82,7 @@ pytestmark = pytest.mark.sandbox
 
 @pytest.fixture(autouse=True)
 def _toolchains():
-    if why := toolchains.missing("php") or toolchains.missing("python"):
-        pytest.skip(why)
+    needs("python", "php")
 
 
 def test_scores_come_with_intervals_notes_and_files(make_run, asked, knowing, capsys):

@@ -13,6 +13,7 @@ from babelscope.probes.execution import Runner
 from babelscope.probes.primer import Source, Task, primer, task_languages, tasks
 from tests.primer_mutants import hold, on_all_inputs
 from tests.primer_tests import solution
+from tests.probes.sandboxed import needs
 
 TEN = ("python", "php", "csharp", "go", "cpp", "java", "javascript", "rust", "ruby", "lua")
 
@@ -20,11 +21,6 @@ TEN = ("python", "php", "csharp", "go", "cpp", "java", "javascript", "rust", "ru
 @pytest.fixture(scope="module")
 def runner():
     return Runner()
-
-
-def needs(runner, language):
-    if why := runner.missing(language):
-        pytest.skip(f"{language} is not run here: {why}")
 
 
 def test_there_are_forty_problems_in_ten_languages():
@@ -76,7 +72,7 @@ def test_completions_end_where_solutions_do(language):
 @pytest.mark.sandbox
 @pytest.mark.parametrize("language", TEN)
 def test_every_solution_passes(language, runner):
-    needs(runner, language)
+    needs(language)
     problems = primer([language])
     verdicts = runner.run([assemble(code, code.solution) for code in problems])
     failed = {c.problem.id: v for c, v in zip(problems, verdicts, strict=True) if not v.solved}
@@ -86,7 +82,7 @@ def test_every_solution_passes(language, runner):
 @pytest.mark.sandbox
 @pytest.mark.parametrize("language", TEN)
 def test_broken_copies_of_a_solution_are_noticed(language, runner):
-    needs(runner, language)
+    needs(language)
     found = hold(tasks()["run_lengths"], language, runner)
     assert found.survivors == []
     assert found.noticed >= 8

@@ -11,9 +11,9 @@ import pytest
 from tree_sitter_language_pack import get_parser
 
 from babelscope.core.languages import language
-from babelscope.probes import toolchains
 from babelscope.probes.library import known_probes, probed_languages, read_probes
 from tests.probe_programs import failing, program
+from tests.probes.sandboxed import needs
 
 LANGUAGES = sorted(probed_languages())
 OTHERS = [name for name in LANGUAGES if name != "python"]
@@ -64,7 +64,6 @@ def test_no_prompt_holds_the_answer_in_its_own_language_or_in_python(name):
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_programs_run(name):
     """One of each concept; `python -m tests.probe_programs` runs all of them."""
-    if why := toolchains.missing(name):
-        pytest.skip(why)
+    needs(name)
     first = {probe.concept: probe for probe in probes(name)}
     assert failing(name, list(first.values())) == {}
