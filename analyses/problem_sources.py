@@ -22,7 +22,7 @@ from babelscope.core.languages import language, shown
 from babelscope.interp.continuation import Continuation
 from babelscope.probes.code import CodeProblem, CodeProblems
 from babelscope.probes.execution import Runner
-from babelscope.probes.formats import Suite, read_problems
+from babelscope.probes.formats import Suite, aligned, read_problems
 from babelscope.probes.mutants import mutants
 from babelscope.probes.primer import primer
 from babelscope.probes.sandbox import sandbox
@@ -112,28 +112,21 @@ def collect(
     InputError
         If a set cannot be read, a language has no problems, or the languages share none.
     """
-    names = [language(name).name for name in languages]
-    suites = [suite for source in asked.problems for suite in _suites(source, base, names)]
-    code = [_labelled(one) for suite in suites for one in suite.problems]
-    having = {name: {one.problem.id for one in code if one.problem.language == name} for name in names}
-    if empty := [name for name, ids in having.items() if not ids]:
+    names = list(dict.fromkeys(language(name).name for name in languages))
+    known = [suite for source in asked.problems for suite in _suites(source, base, names)]
+    suites = [suite for suite in known if suite.language in names]
+    whole = [_in_language(name, suites) for name in names]
+    if empty := [suite.language for suite in whole if not suite.problems]:
         raise InputError(
             f"{', '.join(asked.problems)}: no problems in {', '.join(empty)}; "
-            f"there are some in {', '.join(sorted({suite.language for suite in suites})) or 'no language'}"
+            f"there are some in {', '.join(sorted({suite.language for suite in known}))}"
         )
-    shared = set.intersection(*having.values())
-    if not shared:
-        raise InputError(
-            f"{', '.join(asked.problems)}: no problem is asked in all of {', '.join(names)}; "
-            "give sets with the same problems, or fewer languages"
-        )
-    kept = tuple(
-        one for name in names for one in code if one.problem.language == name and one.problem.id in shared
-    )
+    shared = aligned(whole)
+    kept = tuple(_labelled(one) for suite in shared for one in suite.problems)
     notes = [
-        f"{shown(name)}: {len(ids)} problems, {len(shared)} of them asked in every language"
-        for name, ids in having.items()
-        if len(ids) > len(shared)
+        f"{shown(of.language)}: {len(of)} problems, {len(both)} of them asked in every language"
+        for of, both in zip(whole, shared, strict=True)
+        if len(of) > len(both)
     ]
     notes += [
         f"{suite.name} in {shown(suite.language)}: left out {number}: {reason}"
@@ -158,9 +151,13 @@ def _suites(source: str, base: Path, languages: Sequence[str]) -> list[Suite]:
     if source == PRIMER:
         return [Suite(PRIMER, name, tuple(primer([name])), {}) for name in languages]
     file = base / source
-    return [
-        suite for suite in read_problems(file if file.exists() else source) if suite.language in languages
-    ]
+    return read_problems(file if file.exists() else source)
+
+
+def _in_language(name: str, suites: Sequence[Suite]) -> Suite:
+    """All problems in one language."""
+    problems = (one for suite in suites if suite.language == name for one in suite.problems)
+    return Suite("the problems", name, tuple(problems), {})
 
 
 def _labelled(one: CodeProblem) -> CodeProblem:

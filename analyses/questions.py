@@ -34,7 +34,7 @@ from babelscope.interp.problem_scores import ProblemScores
 from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
 from babelscope.interp.working_language import WorkingLanguage
 from babelscope.probes.identifiers import ProbeSet
-from babelscope.probes.library import probed_languages, read_probes, shared_probes
+from babelscope.probes.probe_files import probed_languages, read_probes, shared_probes
 from babelscope.probes.problems import JoinedProblems, ProblemSet
 
 FILE = "questions.toml"

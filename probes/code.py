@@ -15,7 +15,6 @@ from typing import Any, Literal
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest
 from babelscope.core.languages import language
-from babelscope.probes.completions import cut
 from babelscope.probes.execution import FIRST, SECOND, Program, Runner
 from babelscope.probes.problems import Attempt, Problem, Verdict
 
@@ -95,15 +94,6 @@ def assemble(code: CodeProblem, completion: str, *, lenient: bool = False) -> Pr
     opening = code.problem.prompt if code.opening is None else code.opening
     closing = "" if _closed(completion, code.problem) else code.closing
     return Program(code.problem.language, f"{rules.needs}{opening}{completion}\n{closing}{tests}")
-
-
-def solutions(problems: Sequence[CodeProblem]) -> list[Attempt]:
-    """The sets' own solutions as attempts, cut as completions are."""
-    return [
-        Attempt(code.problem, cut(code.solution, code.problem))
-        for code in problems
-        if code.solution is not None
-    ]
 
 
 class CodeProblems:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from babelscope.probes import toolchains
 from babelscope.probes.execution import Program, Runner
 from babelscope.probes.identifiers import Probe
-from babelscope.probes.library import probed_languages, read_probes
+from babelscope.probes.probe_files import probed_languages, read_probes
 from babelscope.probes.problems import Verdict
 
 ENDED = ("passed", "ended early")  # exit code 0; there are no tests that could say a word

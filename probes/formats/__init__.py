@@ -152,7 +152,10 @@ def aligned(suites: Sequence[Suite]) -> list[Suite]:
     """
     shared = set.intersection(*({code.problem.id for code in suite.problems} for suite in suites))
     if not shared:
-        raise InputError(f"{', '.join(f'{suite.name} ({suite.language})' for suite in suites)} share no ids")
+        raise InputError(
+            f"{', '.join(f'{suite.name} ({suite.language})' for suite in suites)} share no ids; "
+            "give sets of the same problems, or fewer languages"
+        )
     return [
         replace(
             suite,

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from babelscope.probes.code import CodeProblem
+from babelscope.probes.completions import cut
 from babelscope.probes.formats import read_problems
+from babelscope.probes.problems import Attempt
 
 # HumanEval/42: every element plus one; the wrong ones add two, or nothing.
 PLUS_ONE = {
@@ -100,3 +103,12 @@ def multipl_e(language: str, number: int) -> CodeProblem:
     found = read_problems(data("multipl_e_humaneval"), language=language)
     humaneval = next(suite for suite in found if suite.name == "MultiPL-E-HumanEval")
     return next(code for code in humaneval.problems if code.problem.id == f"HumanEval/{number}")
+
+
+def solutions(problems: Sequence[CodeProblem]) -> list[Attempt]:
+    """The sets' own solutions as attempts, cut as completions are."""
+    return [
+        Attempt(code.problem, cut(code.solution, code.problem))
+        for code in problems
+        if code.solution is not None
+    ]

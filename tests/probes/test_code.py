@@ -6,13 +6,14 @@ from dataclasses import replace
 import pytest
 
 from babelscope.core.errors import InputError
-from babelscope.probes.code import CodeProblem, CodeProblems, assemble, solutions
+from babelscope.probes.code import CodeProblem, CodeProblems, assemble
 from babelscope.probes.completions import cut, ends
 from babelscope.probes.execution import FIRST, SECOND, Program, Runner
 from babelscope.probes.formats import read_problems
 from babelscope.probes.primer import primer, tasks
 from babelscope.probes.problems import Attempt, Problem, Verdict
-from tests.probes.code_examples import JUNK, LEAVES, PLUS_ONE, SUM_EVEN, data, multipl_e, wrong
+from tests.probes.code_examples import JUNK, LEAVES, PLUS_ONE, SUM_EVEN, data, multipl_e, solutions, wrong
+from tests.probes.sandboxed import needs
 
 
 class Pretended(Runner):
@@ -40,14 +41,8 @@ def code(language: str, prompt: str, tests: str, **others: str) -> CodeProblem:
 
 
 def runs(language: str) -> Runner:
-    runner = Runner(workers=1)
-    try:
-        runner.sandbox.check()
-    except InputError as error:
-        pytest.skip(str(error))
-    if reason := runner.missing(language):
-        pytest.skip(reason)
-    return runner
+    needs(language)
+    return Runner(workers=1)
 
 
 def marker_follows(text: str, before: str, after: str) -> bool:

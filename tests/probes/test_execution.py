@@ -167,8 +167,10 @@ def test_what_is_elsewhere_on_the_path_is_named(tmp_path, monkeypatch):
     toolchain.write_text("#!/bin/sh\n")
     toolchain.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    if toolchains.toolchain("julia"):
-        pytest.skip("julia is installed")
+    monkeypatch.setattr(toolchains, "PATH", "/nowhere")
+    monkeypatch.setattr(
+        toolchains, "toolchain", toolchains.toolchain.__wrapped__
+    )  # not what was found before
     assert f"julia is at {toolchain}, which the sandbox does not see" in (toolchains.missing("julia") or "")
 
 

@@ -11,7 +11,7 @@ import pytest
 from tree_sitter_language_pack import get_parser
 
 from babelscope.core.languages import language
-from babelscope.probes.library import known_probes, probed_languages, read_probes
+from babelscope.probes.probe_files import known_probes, probed_languages, read_probes
 from tests.probe_programs import failing, program
 from tests.probes.sandboxed import needs
 

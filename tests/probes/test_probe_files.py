@@ -18,7 +18,7 @@ from babelscope.core import languages
 from babelscope.core.errors import InputError
 from babelscope.interp.streams import PromptStream
 from babelscope.probes.identifiers import Probe
-from babelscope.probes.library import known_probes, probed_languages, read_probes, shared_probes
+from babelscope.probes.probe_files import known_probes, probed_languages, read_probes, shared_probes
 
 PROBES = known_probes("python", "php")
 # How GPT-4's vocabulary splits text into words: one sign may join the word after it.
