@@ -1,7 +1,7 @@
 """Every wanted measure of one model, each computed once, shard by shard.
 
     for each group of measures that observe one stream: one forward pass for the group
-    for each measure that generates: its own pass
+    for each measure that drives the model itself: its own pass
     for each measure that is derived: the stored result that it reads, and no model
 
 Streams are cut into shards of a fixed number of tokens, each stored as it is finished: what was killed
@@ -22,15 +22,14 @@ from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest
 from babelscope.interp.families import custom_names
-from babelscope.interp.measure import Derive, FromModel, Generate, Item, Measure, Observe, Reading
+from babelscope.interp.measure import Derive, Drive, FromModel, Item, Measure, Observe, Reading
 
 if TYPE_CHECKING:
     from babelscope.checkpoints.live import LiveModel
     from babelscope.interp.anatomy import Anatomy
 
 BATCH_TOKENS = 1 << 12
-# What a kill may cost: tokens of a shard that is observed, and of the prompts of one that is answered.
-OBSERVED, GENERATED = 1 << 15, 1 << 13
+OBSERVED = 1 << 15  # tokens of a shard that is observed: what a kill may cost
 DTYPES = ("float32", "bfloat16")
 
 
@@ -42,7 +41,7 @@ class Executor:
     store
         Where results go.
     measures
-        What is wanted; names must differ. What derived ones read is measured too.
+        What is wanted; names must differ. What these read or need is measured too.
     series
         Whose tokenizer reads the streams; it and its architecture are parts of every key.
     dtype
@@ -115,9 +114,11 @@ class Executor:
         items = self.reading(measures[0]).items
         shortest = torch.as_tensor(min(items, key=lambda item: len(item.ids)).ids, device=anatomy.device)
         about = dict(about) | {"readout_error": check_readout(anatomy, shortest[None])}
-        ordered = sorted(measures, key=_group)
-        for _, group in groupby(ordered, key=_group):
-            self._group(anatomy, list(group), fingerprint=fingerprint, about=about, advance=advance)
+        for _, found in groupby(sorted(measures, key=_group), key=_group):
+            group = [
+                m.using(self.store.load(self.key(m.needs, fingerprint))) if m.needs else m for m in found
+            ]
+            self._group(anatomy, group, fingerprint=fingerprint, about=about, advance=advance)
 
     def derive(
         self, measures: Sequence[Derive[Any]], *, fingerprint: str, advance: Callable[[int], None]
@@ -140,7 +141,7 @@ class Executor:
     ) -> None:
         reading = self.reading(group[0])
         keys = {measure.name: self.key(measure, fingerprint) for measure in group}
-        size = max(1, GENERATED // group[0].repeats) if isinstance(group[0], Generate) else OBSERVED
+        size = group[0].shard_tokens if isinstance(group[0], Drive) else OBSERVED
         parts: dict[str, list[xr.Dataset]] = {measure.name: [] for measure in group}
         group = list(group)
         for number, shard in enumerate(shards(reading.items, tokens=size)):
@@ -173,19 +174,21 @@ class Executor:
         observe(anatomy, shard, list(observers.values()), tokens=BATCH_TOKENS)
         results = {name: observer.result() for name, (_, observer) in observers.items()}
         for measure in measures:
-            if isinstance(measure, Generate):
-                results[measure.name] = measure.generate(anatomy, self.series.tokenizer, reading, shard)
+            if isinstance(measure, Drive):
+                results[measure.name] = measure.drive(anatomy, self.series.tokenizer, reading, shard)
         return results
 
 
 def with_sources(measures: Sequence[Measure[Any]]) -> list[Measure[Any]]:
-    """`measures`, and before those that are derived what they read."""
-    found: list[Measure[Any]] = []
+    """`measures`, and before those that read or need another's result that other."""
+    found: dict[str, Measure[Any]] = {}
     for measure in measures:
-        if isinstance(measure, Derive) and measure.source.name not in {m.name for m in [*measures, *found]}:
-            found.append(measure.source)
-        found.append(measure)
-    return found
+        other = measure.source if isinstance(measure, Derive) else None
+        other = measure.needs if isinstance(measure, FromModel) else other
+        if other is not None and other.name not in {m.name for m in measures}:
+            found.setdefault(other.name, other)
+        found[measure.name] = measure
+    return list(found.values())
 
 
 def require_dtype(dtype: str) -> None:
@@ -207,6 +210,6 @@ def shards(items: Sequence[Item], *, tokens: int) -> list[Sequence[Item]]:
     return list(cut)
 
 
-def _group(measure: FromModel[Any]) -> tuple[str, str]:
-    """Measures that share a pass: those that observe one stream; one that generates is alone."""
-    return measure.stream.key, "" if isinstance(measure, Observe) else measure.name
+def _group(measure: FromModel[Any]) -> tuple[bool, str, str]:
+    """Measures that share a pass: those that observe one stream; what others need comes first."""
+    return measure.needs is not None, measure.stream.key, "" if isinstance(measure, Observe) else measure.name

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from babelscope.analyses.executor import Executor
+from babelscope.analyses.executor import Executor, with_sources
 from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.analyses.store import Key, Store
 from babelscope.checkpoints.findings import Finding
@@ -21,7 +21,7 @@ from babelscope.checkpoints.weights import BrokenWeightsError
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest
 from babelscope.core.progress import progress
-from babelscope.interp.measure import Derive, FromModel, Measure, Observe
+from babelscope.interp.measure import Derive, FromModel, Measure
 
 if TYPE_CHECKING:
     from babelscope.checkpoints.live import LiveModel
@@ -112,7 +112,8 @@ def sweep(
     missing = {checkpoint: executor.missing(fingerprint) for checkpoint, fingerprint in fingerprints.items()}
     todo = {checkpoint: measures for checkpoint, measures in missing.items() if measures}
     null = f"random-{digest(series.config)}-{RANDOM_SEED}"
-    wants_null = [m for m in measures if isinstance(m, Observe) and m.random_init]
+    with_null = [m for m in measures if isinstance(m, FromModel) and m.random_init]
+    wants_null = [m for m in with_sources(with_null) if isinstance(m, FromModel)]
     # The random model is the last shard's, which has the fewest checkpoints.
     null_todo = [m for m in wants_null if executor.key(m, null) not in store] if shard.is_last else []
     store.tidy()
@@ -161,7 +162,7 @@ def _compute(
     executor: Executor,
     todo: Mapping[Checkpoint, list[Measure[Any]]],
     fingerprints: Mapping[Checkpoint, str],
-    null_todo: Sequence[Observe[Any]],
+    null_todo: Sequence[FromModel[Any]],
     null: str,
     live: LiveModel | None,
 ) -> list[Finding]:

@@ -80,6 +80,11 @@ class LogitLens(Readout):
         super().__init__(anatomy)
         self.norm = anatomy.final_norm
 
+    def normed(self, hidden: Float[Tensor, "*rows d_model"], *, layer: int) -> Float[Tensor, "*rows d_model"]:
+        """What the unembedding reads of the states after block `layer`."""
+        del layer  # the same at every one
+        return self.norm(hidden)
+
     def logits(
         self, hidden: Float[Tensor, "*rows d_model"], *, tokens: Int[Tensor, " columns"] | None = None
     ) -> Float[Tensor, "*rows columns"]:

@@ -4,9 +4,10 @@ A measure declares its name, version, configuration, the stream it reads and its
 (`analyses.executor`) groups measures by stream, makes one forward pass for all that observe it, cuts
 the stream into shards, and stores what comes back. A measure never sees a file.
 
-    observe    hooks on a shared forward pass        -> `Observe.observer`
-    generate   needs the model to itself             -> `Generate.generate`
-    derive     reads another measure's result only   -> `Derive.derive`
+    observe    looks, in a forward pass that it shares    -> `Observe.observer`
+    drive      runs the model itself: lets it write,
+               changes what it computes, trains on it     -> `Drive.drive`
+    derive     reads another measure's result only        -> `Derive.derive`
 
 Results are combined from the shards' partial results even when nothing was interrupted: so a sweep
 that was killed and resumed gives the same numbers as one that was not.
@@ -20,7 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -86,7 +87,7 @@ class Observer(Protocol):
 
 
 class Measure(ABC, Generic[R]):
-    """What every measure declares; subclass `Observe`, `Generate` or `Derive`."""
+    """What every measure declares; subclass `Observe`, `Drive` or `Derive`."""
 
     name: ClassVar[str]
     version: ClassVar[int]
@@ -99,7 +100,22 @@ class Measure(ABC, Generic[R]):
 
 
 class FromModel(Measure[R]):
-    """A measure that reads its stream with a model, shard by shard."""
+    """A measure that reads its stream with a model, shard by shard.
+
+    Attributes
+    ----------
+    needs
+        Whose result on the same model it uses; that is measured first and handed to `using`.
+    random_init
+        Whether it is also wanted on a random model of the same shape, as a null.
+    """
+
+    needs: FromModel[Any] | None = None
+    random_init: ClassVar[bool] = False
+
+    def using(self, found: xr.Dataset) -> Self:
+        """This measure with the result of what it needs."""
+        return self
 
     @abstractmethod
     def combine(self, parts: Sequence[xr.Dataset], reading: R) -> xr.Dataset:
@@ -110,27 +126,26 @@ class Observe(FromModel[R]):
     """A measure that only looks."""
 
     sites: ClassVar[frozenset[str]]
-    random_init: ClassVar[bool] = False  # also wanted on a random model of the same shape, as a null
 
     @abstractmethod
     def observer(self, anatomy: Anatomy, reading: R, shard: Sequence[Item]) -> Observer:
         """A fresh accumulator for these items."""
 
 
-class Generate(FromModel[R]):
-    """A measure that lets the model write.
+class Drive(FromModel[R]):
+    """A measure that needs the model to itself.
 
     Attributes
     ----------
-    repeats
-        How often it reads each item; shards are that much smaller.
+    shard_tokens
+        Tokens of the stream in one shard, about: what a kill may cost.
     """
 
-    repeats: int = 1
+    shard_tokens: int = 1 << 13
 
     @abstractmethod
-    def generate(self, anatomy: Anatomy, tokenizer: Any, reading: R, shard: Sequence[Item]) -> xr.Dataset:
-        """The shard's partial result."""
+    def drive(self, anatomy: Anatomy, tokenizer: Any, reading: R, shard: Sequence[Item]) -> xr.Dataset:
+        """The shard's partial result; the model is left as it was."""
 
 
 class Derive(Measure[R]):

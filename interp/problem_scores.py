@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from babelscope.interp.generation import GREEDY, Sampling, complete
-from babelscope.interp.measure import Derive, Generate, Item, Reading
+from babelscope.interp.measure import Derive, Drive, Item, Reading
 from babelscope.interp.streams import ProblemStream
 from babelscope.probes.problems import Attempt
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from babelscope.interp.anatomy import Anatomy
 
 
-class Completions(Generate[Reading]):
+class Completions(Drive[Reading]):
     """What a checkpoint writes, cut where the function ends.
 
     Result, by problem and sample: `completion`; `ended`, by a rule or the end of text, not for want of room.
@@ -42,15 +42,13 @@ class Completions(Generate[Reading]):
         self.problems = stream.problems
         self.stream = stream
         self.sampling = sampling
-        self.repeats = sampling.samples
+        self.shard_tokens = max(1, self.shard_tokens // sampling.samples)
 
     @property
     def config(self) -> dict[str, Any]:
         return asdict(self.sampling) | {"max_new_tokens": self.problems.max_new_tokens}
 
-    def generate(
-        self, anatomy: Anatomy, tokenizer: Any, reading: Reading, shard: Sequence[Item]
-    ) -> xr.Dataset:
+    def drive(self, anatomy: Anatomy, tokenizer: Any, reading: Reading, shard: Sequence[Item]) -> xr.Dataset:
         asked = [self.problems.problems[item.index] for item in shard]
         written = complete(
             anatomy, tokenizer, shard, asked, new_tokens=self.problems.max_new_tokens, sampling=self.sampling

@@ -144,7 +144,7 @@ def test_scores_are_derived_from_stored_completions_alone(tiny, tokenizer):
     measure = ProblemScores(ProblemStream(Echo()))
     asked = measure.source
     reading = asked.stream.read(tokenizer)
-    parts = [asked.generate(tiny.anatomy, tokenizer, reading, [item]) for item in reversed(reading.items)]
+    parts = [asked.drive(tiny.anatomy, tokenizer, reading, [item]) for item in reversed(reading.items)]
     found = asked.combine(parts, reading)
     advanced = []
     result = measure.derive(found, advance=advanced.append)
