@@ -64,34 +64,34 @@ def _turns() -> Iterator[Checkpoint]:
 
 
 @cache
-def _prompts() -> PromptReading:
+def prompts(count: int = PROMPTS) -> PromptReading:
     """Prompts of random tokens; what they say decides nothing about the time."""
     rng = np.random.default_rng(0)
     vocabulary = GPT2Config().vocab_size
     concepts = tuple(f"concept {n}" for n in range(CONCEPTS))
     probes = tuple(
         Probe(concepts[n // 2 % CONCEPTS], LANGUAGES[n % 2], "", f"its {LANGUAGES[n % 2]} name")
-        for n in range(PROMPTS)
+        for n in range(count)
     )
     own = rng.permutation(vocabulary)[: CONCEPTS * len(LANGUAGES) * MEMBERS].reshape(CONCEPTS, -1, MEMBERS)
     return PromptReading(
-        items=[Item(rng.integers(0, vocabulary, LENGTH), n) for n in range(PROMPTS)],
+        items=[Item(rng.integers(0, vocabulary, LENGTH), n) for n in range(count)],
         probes=probes,
         languages=LANGUAGES,
         concepts=concepts,
         sets={(c, w): own[i, j] for i, c in enumerate(concepts) for j, w in enumerate(LANGUAGES)},
         frequency=rng.integers(0, 1000, vocabulary),
         dropped=(),
-        elsewhere=rng.integers(0, LENGTH - 1, PROMPTS),
+        elsewhere=rng.integers(0, LENGTH - 1, count),
     )
 
 
 def _batches() -> list[Batch]:
-    return list(batches(_prompts().items, tokens=TOKENS, device=torch.device("cpu")))
+    return list(batches(prompts().items, tokens=TOKENS, device=torch.device("cpu")))
 
 
 def _working_language(anatomy: Anatomy) -> object:
-    reading = _prompts()
+    reading = prompts()
     measure = WorkingLanguage(PromptStream(ProbeSet(reading.probes), background={"python": ["x"]}))
     observer = measure.observer(anatomy, reading, reading.items)
     observe(anatomy, reading.items, [(measure.sites, observer)], tokens=TOKENS)
@@ -195,7 +195,7 @@ def _firing() -> tuple[Work, Work]:
     """Counts of all 36,864 neurons in the forward pass that is made anyway."""
     anatomy = LiveModel(_series(), prefetch=False).at(next(_turns()))
     rows = np.arange(PROMPTS)
-    reading = TextReading(_prompts().items, LANGUAGES, rows % 2, rows, np.full(PROMPTS, LENGTH))
+    reading = TextReading(prompts().items, LANGUAGES, rows % 2, rows, np.full(PROMPTS, LENGTH))
     stream = TextStream({"python": ["x"], "php": ["y"]})
 
     def ours() -> None:

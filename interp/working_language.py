@@ -2,9 +2,11 @@
 
 Per cell (layer l, prompt), with h_l read by the logit lens at the position before the identifier:
 
-    top     the language whose token set holds the most likely token, if any    (arXiv 2412.07298, Eq. 1)
-    share   softmax over languages of log-mean-exp of the logits over each set
-    mass    Σ of probabilities over each set, under the full softmax
+    top        the language whose token set holds the likeliest token, if any    (arXiv 2412.07298, Eq. 1)
+    share      softmax over languages of log-mean-exp of the logits over each set
+    mass       Σ of probabilities over each set, under the full softmax       (Wendler et al., 2402.10588)
+    entropy    of the full softmax, in nats
+    rank       of the likeliest token that begins the right identifier, from 1
 
 Eq. 1 is then R_i = #{top = i} / Σ_j #{top = j} over chosen cells. Three nulls come with it, since a
 set may score high for reasons that have nothing to do with language:
@@ -12,6 +14,8 @@ set may score high for reasons that have nothing to do with language:
     random sets       the same, for tokens of like frequency in place of the identifiers
     elsewhere         the same sets, at a random earlier position of each prompt
     random model      the whole measure on a randomly initialised model (`random_init`)
+
+All but the share take the whole vocabulary; `vocabulary=False` leaves them out.
 """
 
 from __future__ import annotations
@@ -21,7 +25,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import xarray as xr
-from scipy.special import softmax
 
 from babelscope.interp.measure import Item, Observe, Observer
 from babelscope.interp.streams import PromptReading, PromptStream
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
 
 DRAWS = 20  # random sets: enough for a 90 % null band that no single draw decides
 NEIGHBOURS = 20  # a random token is drawn among this many of like frequency
-OTHER = -1  # `top` where the most likely token is nobody's identifier
+NOBODY = -1  # no language, where the likeliest token is nobody's identifier; and no token
+PLACES = AT, ELSEWHERE = "", "elsewhere_"  # prefixes of what is seen before the identifier, and at random
 
 
 def intermediate_layers(n_layers: int) -> range:
@@ -62,35 +66,43 @@ def matched_sets(reading: PromptReading) -> dict[tuple[str, str], np.ndarray]:
         start = max(0, min(middle - NEIGHBOURS // 2, len(order) - NEIGHBOURS))
         return rng.choice(order[start : start + NEIGHBOURS], DRAWS)
 
-    return {key: np.stack([alike(t) for t in tokens], axis=1) for key, tokens in reading.sets.items()}
+    # In the order of their names, so that the order of prompts does not decide what is drawn.
+    return {key: np.stack([alike(t) for t in reading.sets[key]], axis=1) for key in sorted(reading.sets)}
 
 
 class WorkingLanguage(Observe[PromptReading]):
-    """Top token, soft share and absolute mass per language, at every layer and prompt.
+    """What every layer decodes to at every prompt, by language.
+
+    Result, by (layer, prompt): `share` and `mass` by language, `top`, `entropy`, `rank`; the same at random
+    places as `elsewhere_share` and so on; `null_share`, `null_mass`, `null_top` by draw and language, and
+    `null_rank` of one random set a prompt; `top_token`, likeliest first, with `top_probability`.
 
     Parameters
     ----------
     stream
         Identifier probes of pivot and targets.
+    vocabulary
+        Whether to read the whole vocabulary; without it there are only shares.
     """
 
     name: ClassVar[str] = "working_language"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     sites: ClassVar[frozenset[str]] = frozenset({"residual"})
     random_init: ClassVar[bool] = True
 
-    def __init__(self, stream: PromptStream):
+    def __init__(self, stream: PromptStream, *, vocabulary: bool = True):
         self.stream = stream
+        self.vocabulary = vocabulary
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"draws": DRAWS, "neighbours": NEIGHBOURS}
+        return {"draws": DRAWS, "neighbours": NEIGHBOURS, "vocabulary": self.vocabulary}
 
     def observer(self, anatomy: Anatomy, reading: PromptReading, shard: Sequence[Item]) -> Observer:
-        return _Cells(anatomy, reading, [item.index for item in shard])
+        return _Cells(anatomy, reading, [item.index for item in shard], vocabulary=self.vocabulary)
 
     def combine(self, parts: Sequence[xr.Dataset], reading: PromptReading) -> xr.Dataset:
-        """Cells by (layer, prompt); `null_*` have a `draw` more, `elsewhere_*` another position."""
+        """All cells, with each prompt's concept and language."""
         whole = xr.concat(parts, dim="prompt").sortby("prompt")
         concepts = [probe.concept for probe in reading.probes]
         spoken = [probe.language for probe in reading.probes]
@@ -101,111 +113,121 @@ class WorkingLanguage(Observe[PromptReading]):
 
 
 class _Cells:
-    def __init__(self, anatomy: Anatomy, reading: PromptReading, prompts: Sequence[int]):
-        from babelscope.interp.lens import Readout
+    """Cells of one shard, filled layer by layer."""
 
-        self.norm, self.readout = anatomy.final_norm, Readout(anatomy)
-        self.reading = reading
+    def __init__(self, anatomy: Anatomy, reading: PromptReading, prompts: Sequence[int], *, vocabulary: bool):
+        import torch
+
+        from babelscope.interp.lens import LogitLens, Readout
+        from babelscope.interp.survey import TOP
+
+        self.lens, self.readout, self.vocabulary = LogitLens(anatomy), Readout(anatomy), vocabulary
+        self.languages = list(reading.languages)
+        self.elsewhere = reading.elsewhere
+        self.concept = np.array([reading.concepts.index(probe.concept) for probe in reading.probes])
+        self.spoken = np.array([self.languages.index(probe.language) for probe in reading.probes])
         self.row = {prompt: row for row, prompt in enumerate(prompts)}
-        self.nulls = matched_sets(reading)
-        everyone = [*reading.sets.values(), *self.nulls.values()]
-        self.columns = np.unique(np.concatenate([tokens.ravel() for tokens in everyone]))
-        cells = (anatomy.n_layers, len(prompts))
-        languages = len(reading.languages)
-        self.top = {"": np.full(cells, OTHER, np.int8), "elsewhere_": np.full(cells, OTHER, np.int8)}
-        self.top_token = np.zeros(cells, np.int32)
-        self.share = {name: np.full((*cells, languages), np.nan, np.float32) for name in self.top}
-        self.mass = {name: np.full((*cells, languages), np.nan, np.float32) for name in self.top}
-        self.null_top = np.zeros((*cells, DRAWS, languages), bool)
-        self.null_share = np.full((*cells, DRAWS, languages), np.nan, np.float32)
-        self.null_mass = np.full((*cells, DRAWS, languages), np.nan, np.float32)
+        tokens = _by_concept(reading)
+        columns = np.unique(tokens[tokens != NOBODY])
+        self.tokens, self.columns = (torch.as_tensor(a, device=anatomy.device) for a in (tokens, columns))
+        self.places = torch.searchsorted(self.columns, self.tokens)
+
+        cell = {"layer": anatomy.n_layers, "prompt": len(prompts)}
+        by_language = cell | {"language": len(self.languages)}
+        by_draw = cell | {"draw": DRAWS, "language": len(self.languages)}
+        missing = np.float32(np.nan)
+        everywhere: dict[str, tuple[dict[str, int], np.generic]] = {"share": (by_language, missing)}
+        only_here: dict[str, tuple[dict[str, int], np.generic]] = {"null_share": (by_draw, missing)}
+        if vocabulary:
+            everywhere |= {
+                "mass": (by_language, missing),
+                "top": (cell, np.int8(NOBODY)),
+                "entropy": (cell, missing),
+                "rank": (cell, np.int32(0)),
+            }
+            only_here |= {
+                "null_mass": (by_draw, missing),
+                "null_top": (by_draw, np.False_),
+                "null_rank": (cell, np.int32(0)),
+                "top_token": (cell | {"best": TOP}, np.int32(0)),
+                "top_probability": (cell | {"best": TOP}, missing),
+            }
+        wanted = {place + name: kind for place in PLACES for name, kind in everywhere.items()} | only_here
+        self.found = {
+            name: xr.Variable(list(sizes), np.full(list(sizes.values()), fill))
+            for name, (sizes, fill) in wanted.items()
+        }
 
     def see(self, site: Site, layer: int, tensor: Tensor, batch: Batch) -> None:
         import torch
 
         prompts = np.array([item.index for item in batch.items])
-        concepts = np.array([self.reading.probes[prompt].concept for prompt in prompts])
         every = torch.arange(len(prompts), device=tensor.device)
-        elsewhere = torch.as_tensor(self.reading.elsewhere[prompts], device=tensor.device)
-        seen = torch.cat([tensor[every, batch.last], tensor[every, elsewhere]])
-        normed = self.norm(seen)
-        best, normaliser = (found.cpu().numpy() for found in self.readout.top(normed))
-        logits = self.readout.logits(normed, tokens=torch.as_tensor(self.columns, device=tensor.device))
-        for first, name in ((0, ""), (len(prompts), "elsewhere_")):
-            for concept in np.unique(concepts):
-                chosen = np.flatnonzero(concepts == concept)
-                rows = [self.row[prompt] for prompt in prompts[chosen]]
-                cells = first + chosen
-                self._cells(
-                    name,
-                    layer - 1,
-                    rows,
-                    concept,
-                    best=best[cells],
-                    normaliser=normaliser[cells],
-                    logits=logits[torch.as_tensor(cells)],
-                )
+        elsewhere = torch.as_tensor(self.elsewhere[prompts], device=tensor.device)
+        for place, positions in zip(PLACES, (batch.last, elsewhere), strict=True):
+            normed = self.lens.normed(tensor[every, positions], layer=layer)
+            cells = self._cells(normed, prompts)
+            where = layer - 1, [self.row[prompt] for prompt in prompts]
+            for name, found in cells.items():
+                if place + name in self.found:
+                    self.found[place + name].values[where] = found.cpu().numpy()
 
-    def _cells(
-        self,
-        name: str,
-        layer: int,
-        rows: list[int],
-        concept: str,
-        *,
-        best: Int[np.ndarray, " row"],
-        normaliser: Float[np.ndarray, " row"],
-        logits: Float[Tensor, "row column"],
-    ) -> None:
-        """Everything about one concept's cells of one layer."""
-        languages = [
-            w for w, name in enumerate(self.reading.languages) if (concept, name) in self.reading.sets
-        ]
-        keys = [(concept, self.reading.languages[which]) for which in languages]
-        means = np.stack([self._strength(logits, self.reading.sets[key]) for key in keys], -1)
-        for which, key in zip(languages, keys, strict=True):
-            self.top[name][layer, rows] = np.where(
-                np.isin(best, self.reading.sets[key]), which, self.top[name][layer, rows]
-            )
-        where = (layer, np.array(rows)[:, None], languages)
-        sizes = np.array([len(self.reading.sets[key]) for key in keys])
-        self.share[name][where] = softmax(means, axis=-1)
-        self.mass[name][where] = np.exp(means - normaliser[:, None]) * sizes
-        if name:
-            return
-        self.top_token[layer, rows] = best
-        drawn = [self.nulls[key] for key in keys]  # each (draw, member)
-        means = np.stack([self._strength(logits, tokens) for tokens in drawn], -1)  # (row, draw, language)
-        shares, masses = softmax(means, axis=-1), np.exp(means - normaliser[:, None, None]) * sizes
-        for column, which in enumerate(languages):
-            self.null_top[layer, rows, :, which] = (best[:, None, None] == drawn[column]).any(-1)
-            self.null_share[layer, rows, :, which] = shares[..., column]
-            self.null_mass[layer, rows, :, which] = masses[..., column]
-
-    def _strength(self, logits: Float[Tensor, "row column"], tokens: np.ndarray) -> np.ndarray:
+    def _cells(self, normed: Float[Tensor, "row d_model"], prompts: np.ndarray) -> dict[str, Tensor]:
+        """Everything about these states, one of each prompt."""
         import torch
 
-        from babelscope.interp.lens import log_mean_exp
+        # Which random set a prompt is ranked by may be any but must not depend on the order of prompts.
+        concept, spoken, drawn = (
+            torch.as_tensor(a, device=normed.device)
+            for a in (self.concept[prompts], self.spoken[prompts], self.elsewhere[prompts] % DRAWS + 1)
+        )
+        tokens = self.tokens[
+            concept
+        ]  # (row, draw, language, member); draw 0 holds the identifiers themselves
+        rows = torch.arange(len(prompts), device=normed.device)
+        logits = self.readout.logits(normed, tokens=self.columns)
+        absent = tokens == NOBODY
+        members = logits[rows[:, None, None, None], self.places[concept]].masked_fill(absent, -torch.inf)
+        sums, size = members.logsumexp(-1), (~absent).sum(-1)
+        shares = (sums - size.clamp(min=1).log()).softmax(-1).masked_fill(size == 0, torch.nan)
+        found = {"share": shares[:, 0], "null_share": shares[:, 1:]}
+        if self.vocabulary:
+            from babelscope.interp.survey import survey
 
-        places = torch.as_tensor(np.searchsorted(self.columns, tokens), device=logits.device)
-        return log_mean_exp(logits, places).cpu().numpy()
+            best = members.amax(-1)
+            seen = survey(
+                self.readout,
+                normed,
+                marks=torch.stack([best[rows, 0, spoken], best[rows, drawn, spoken]], -1),
+            )
+            mass = (sums - seen.normaliser[:, None, None]).exp().masked_fill(size == 0, torch.nan)
+            holds = (tokens == seen.top[:, :1, None, None]).any(-1)
+            found |= {
+                "mass": mass[:, 0],
+                "null_mass": mass[:, 1:],
+                "top": torch.where(holds[:, 0].any(-1), holds[:, 0].int().argmax(-1), NOBODY),
+                "null_top": holds[:, 1:],
+                "entropy": seen.entropy,
+                "rank": seen.above[:, 0] + 1,
+                "null_rank": seen.above[:, 1] + 1,
+                "top_token": seen.top,
+                "top_probability": seen.top_probabilities,
+            }
+        return found
 
     def result(self) -> xr.Dataset:
-        cell, by_language = ("layer", "prompt"), ("layer", "prompt", "language")
-        by_draw = ("layer", "prompt", "draw", "language")
-        return xr.Dataset(
-            {
-                **{f"{name}top": (cell, values) for name, values in self.top.items()},
-                **{f"{name}share": (by_language, values) for name, values in self.share.items()},
-                **{f"{name}mass": (by_language, values) for name, values in self.mass.items()},
-                "top_token": (cell, self.top_token),
-                "null_top": (by_draw, self.null_top),
-                "null_share": (by_draw, self.null_share),
-                "null_mass": (by_draw, self.null_mass),
-            },
-            coords={
-                "layer": np.arange(1, self.top_token.shape[0] + 1),
-                "prompt": list(self.row),
-                "language": list(self.reading.languages),
-            },
-        )
+        n_layers = self.found["share"].sizes["layer"]
+        coords = {"layer": np.arange(1, n_layers + 1), "prompt": list(self.row), "language": self.languages}
+        return xr.Dataset(self.found, coords=coords)
+
+
+def _by_concept(reading: PromptReading) -> Int[np.ndarray, "concept draw language member"]:
+    """Token ids of all sets, the identifiers' own as draw 0; filled up with `NOBODY`."""
+    drawn = matched_sets(reading)
+    shape = len(reading.concepts), 1 + DRAWS, len(reading.languages), max(map(len, reading.sets.values()))
+    tokens = np.full(shape, NOBODY)
+    for (concept, language), own in reading.sets.items():
+        where = reading.concepts.index(concept), reading.languages.index(language)
+        tokens[where[0], 0, where[1], : len(own)] = own
+        tokens[where[0], 1:, where[1], : len(own)] = drawn[concept, language]
+    return tokens

@@ -8,10 +8,11 @@ from babelscope.analyses.figures.neurons import neurons_figure
 from babelscope.analyses.figures.proportion import proportion_figure
 from babelscope.analyses.figures.scores import scores_figure
 from babelscope.analyses.figures.stages import stages_figure
-from babelscope.analyses.figures.working_language import working_language_figure
+from babelscope.analyses.figures.working_language import decoding_figure, working_language_figure
 
 __all__ = [
     "comparison_figure",
+    "decoding_figure",
     "layer_map_figure",
     "losses_figure",
     "mix_figure",

@@ -238,7 +238,7 @@ def _draw_breaks(figure: go.Figure, axis: StepAxis, found: StageDetector, *, row
 
 
 def _draw_working(figure: go.Figure, axis: StepAxis, working: pd.DataFrame, *, pivot: str, row: int) -> None:
-    cells = select(working, statistic="cells")
+    cells = select(working, statistic="cells", prompts="all")
     estimate = curve(
         axis,
         cells,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -9,25 +11,33 @@ from babelscope.analyses.figures.step_axis import StepAxis
 from babelscope.analyses.figures.steps import band, curve, select, step_panels
 from babelscope.analyses.figures.style import NULL, PIVOT, from_zero, safe
 
-PANELS = (("cells", "count"), ("soft", "mass"))
+MAIN = (("cells", "all"), ("cells", "emitted"), ("soft", "all"), ("count", "all"))
+FURTHER = (("mass", "all"), ("other", "all"), ("rank", "all"), ("entropy", "all"))
+FORMS = {"rank": ",.1f", "entropy": ".2f"}  # percentages elsewhere
+HEIGHT, COLUMNS = 210, 2
 RANDOM_SETS, ELSEWHERE, RANDOM_MODEL = "null: random sets", "null: elsewhere", "null: random model"
+NULLS = ["random_sets_high", "elsewhere", "random_model"]
 
 
-def statistic_title(name: str, *, pivot: str, target: str) -> str:
+def statistic_title(statistic: str, prompts: str, *, pivot: str, target: str) -> str:
     """What a statistic is, safe to show."""
     pivot, target = safe(pivot), safe(target)
     return {
-        "cells": f"Top token is {pivot}'s, of all cells",
-        "count": f"The same, of cells decoding to {pivot} or {target} (Eq. 1)",
-        "soft": f"Soft share of {pivot}",
-        "mass": f"Probability of {pivot}'s identifiers",
-    }[name]
+        ("cells", "all"): f"Top token is {pivot}'s, of all cells",
+        ("cells", "emitted"): f"The same, where the model then writes {target}",
+        ("count", "all"): f"{pivot}'s, of cells decoding to {pivot} or {target} (Eq. 1)",
+        ("soft", "all"): f"Soft share of {pivot}",
+        ("mass", "all"): f"Probability of {pivot}'s identifiers",
+        ("other", "all"): "Top token is neither's, of all cells",
+        ("rank", "all"): f"Rank of {target}'s identifier (geometric mean)",
+        ("entropy", "all"): "Entropy (nats)",
+    }[statistic, prompts]
 
 
 def working_language_figure(
     working: pd.DataFrame, *, pivot: str, target: str, history: pd.DataFrame | None = None
 ) -> go.Figure:
-    """Four statistics with intervals and nulls; a marker is filled where its interval clears every null.
+    """Counts and shares with intervals and nulls; a marker is filled where it is outside every null.
 
     Parameters
     ----------
@@ -36,34 +46,63 @@ def working_language_figure(
     history
         For the learning rate.
     """
-    titles = [[statistic_title(name, pivot=pivot, target=target) for name in row] for row in PANELS]
-    figure, axis = step_panels(working["step"].to_numpy(), titles, heights=[210, 210], history=history)
-    for row, names in enumerate(PANELS, start=1):
-        for col, name in enumerate(names, start=1):
-            table, first = select(working, statistic=name), (row, col) == (1, 1)
-            for trace in draw_nulls(axis, table, showlegend=first):
-                figure.add_trace(trace, row=row, col=col)
-            estimate = curve(
-                axis,
-                table,
-                y="estimate",
-                name=f"{safe(pivot)} (filled: outside all nulls)",
-                colour=PIVOT,
-                filled=table["outside_null"].tolist(),
-                note=[
-                    "outside all nulls" if out else "not outside its null" for out in table["outside_null"]
-                ],
-                legendgroup="estimate",
-                showlegend=first,
+    return _panels(working, MAIN, pivot=pivot, target=target, history=history)
+
+
+def decoding_figure(
+    working: pd.DataFrame, *, pivot: str, target: str, history: pd.DataFrame | None = None
+) -> go.Figure:
+    """What else the same cells hold: probabilities, other tokens, rank and entropy; arguments as above."""
+    return _panels(working, FURTHER, pivot=pivot, target=target, history=history)
+
+
+def _panels(
+    working: pd.DataFrame,
+    wanted: Sequence[tuple[str, str]],
+    *,
+    pivot: str,
+    target: str,
+    history: pd.DataFrame | None,
+) -> go.Figure:
+    measured = set(zip(working["statistic"], working["prompts"], strict=True))
+    shown = [one for one in wanted if one in measured]
+    titles = [statistic_title(*one, pivot=pivot, target=target) for one in shown]
+    grid = [titles[start : start + COLUMNS] for start in range(0, len(titles), COLUMNS)]
+    heights = [HEIGHT] * len(grid)
+    figure, axis = step_panels(working["step"].to_numpy(), grid, heights=heights, history=history)
+    for number, (statistic, prompts) in enumerate(shown):
+        row, col = number // COLUMNS + 1, number % COLUMNS + 1
+        table = select(working, statistic=statistic, prompts=prompts)
+        for trace in draw_nulls(axis, table, form=FORMS.get(statistic, ".1%"), showlegend=number == 0):
+            figure.add_trace(trace, row=row, col=col)
+        estimate = curve(
+            axis,
+            table,
+            y="estimate",
+            name=f"{safe(pivot)} (filled: outside all nulls)",
+            colour=PIVOT,
+            form=FORMS.get(statistic, ".1%"),
+            filled=table["outside_null"].tolist(),
+            note=["outside all nulls" if out else "not outside its nulls" for out in table["outside_null"]],
+            legendgroup="estimate",
+            showlegend=number == 0,
+        )
+        figure.add_trace(estimate, row=row, col=col)
+        if statistic == "rank":
+            figure.update_yaxes(type="log", dtick=1, row=row, col=col)
+        elif statistic == "entropy":
+            figure.update_yaxes(rangemode="tozero", row=row, col=col)
+        else:
+            highest = 1.0 if statistic in ("soft", "count") else table[["high", *NULLS]].max(axis=None)
+            figure.update_yaxes(
+                range=from_zero(max(float(highest), 0.02)), tickformat=".0%", row=row, col=col
             )
-            figure.add_trace(estimate, row=row, col=col)
-            highest = table[["high", "random_sets_high", "elsewhere", "random_model"]].max(axis=None)
-            top = 1.0 if name in ("soft", "count") else float(highest)
-            figure.update_yaxes(range=from_zero(max(top, 0.02)), tickformat=".0%", row=row, col=col)
     return figure
 
 
-def draw_nulls(axis: StepAxis, table: pd.DataFrame, *, showlegend: bool) -> list[go.Scatter]:
+def draw_nulls(
+    axis: StepAxis, table: pd.DataFrame, *, showlegend: bool, form: str = ".1%"
+) -> list[go.Scatter]:
     """The three nulls of one statistic, in greys."""
     sets = band(
         axis,
@@ -82,7 +121,7 @@ def draw_nulls(axis: StepAxis, table: pd.DataFrame, *, showlegend: bool) -> list
             y=table[column],
             mode="lines",
             line={"color": NULL, "width": 1.6, "dash": dash},
-            hovertemplate=f"{name}: " + "%{y:.1%}<extra></extra>",
+            hovertemplate=f"{name}: " + "%{y:" + form + "}<extra></extra>",
             name=name,
             legendgroup=name,
             showlegend=showlegend,

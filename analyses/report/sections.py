@@ -75,6 +75,11 @@ def sections(analysis: Analysis) -> Iterator[Section]:
 
     drawn, said = None, []
     if working is not None:
+        drawn, said = figures.decoding_figure(working.table_, **over_steps), words.decoding(working)
+    yield _section(analysis, "decoding", said, drawn, "working language", "identifier")
+
+    drawn, said = None, []
+    if working is not None:
         drawn = figures.layer_map_figure(working.layers_, intermediate=working.intermediate_, **names)
         said = words.output(working)
     yield _section(analysis, "layers", said, drawn, "working language", "identifier")

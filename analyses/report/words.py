@@ -34,9 +34,9 @@ def peak_of_score(stages: Mapping[str, StageDetector]) -> int | None:
     return next((found.best_step_ for found in stages.values() if found.rises_and_falls_), None)
 
 
-def trained(share: PivotShare, statistic: str) -> pd.DataFrame:
+def trained(share: PivotShare, statistic: str, *, prompts: str = "all") -> pd.DataFrame:
     """One statistic at all steps but 0."""
-    return select(share.table_.query("step > 0"), statistic=statistic)
+    return select(share.table_.query("step > 0"), statistic=statistic, prompts=prompts)
 
 
 def working_language(share: PivotShare, *, since: int | None) -> list[str]:
@@ -83,13 +83,35 @@ def _movement(share: PivotShare, *, since: int | None) -> str:
     return f"Between step {first:,}{best} and step {last:,} its soft share {moves} ({change})."
 
 
+def decoding(share: PivotShare) -> list[str]:
+    """First and last value of what the same cells hold besides shares."""
+    names = {
+        "other": "Cells whose top token is neither language's identifier",
+        "mass": f"Mean probability of {shown(share.pivot)}'s identifiers",
+        "rank": f"Rank of {shown(share.target)}'s identifier, geometric mean",
+        "entropy": "Entropy in nats",
+    }
+    forms = {"rank": ",.1f", "entropy": ".2f"}
+    sentences = []
+    for statistic, name in names.items():
+        table, form = trained(share, statistic), forms.get(statistic, ".1%")
+        first, last = table.iloc[0], table.iloc[-1]
+        outside = np.count_nonzero(table["outside_null"])
+        sentences.append(
+            f"{name}: {first['estimate']:{form}} at step {first['step']:,} and {last['estimate']:{form}}"
+            f" ({last['low']:{form}} to {last['high']:{form}}) at step {last['step']:,}, outside all nulls at"
+            f" {outside} of {len(table)} checkpoints."
+        )
+    return sentences
+
+
 def output(share: PivotShare) -> list[str]:
     """What the intermediate layers show where the model itself writes the target's identifier.
 
     The pivot's identifiers inside a model that writes them too only say that it has not learnt the target.
     """
-    translated = trained(share, "translated")
-    above = share.above_nulls("translated")
+    translated = trained(share, "cells", prompts="emitted")
+    above = share.above_nulls("cells", prompts="emitted")
     ranked = above if len(above) else translated
     most = ranked["estimate"].fillna(-1).to_numpy().argmax()
     step, pivot, target = ranked["step"].iloc[int(most)], shown(share.pivot), shown(share.target)
@@ -219,7 +241,7 @@ def status_of_stages(stages: Mapping[str, StageDetector]) -> Status:
 def status_of_working(share: PivotShare | None) -> Status:
     if share is None:
         return "not available", "open"
-    if len(share.above_nulls("translated")):
+    if len(share.above_nulls("cells", prompts="emitted")):
         return "above its nulls", "yes"
     if len(share.above_nulls("cells")):
         return f"above its nulls, but not while {shown(share.target)} is written", "open"

@@ -161,7 +161,7 @@ def test_a_signal_that_is_not_resolvable_has_no_stages_and_says_so():
 
 def test_the_working_language_lies_below_the_stages_over_the_same_steps(analysis):
     figure = figures.stages_figure(analysis.stages, working=analysis.working.table_, **NAMES)
-    cells = analysis.working.table_.query("statistic == 'cells'")
+    cells = analysis.working.rows("cells")
     (below,) = named(figure, "Python")
     np.testing.assert_allclose(known(below.y), cells["estimate"])
     assert below.xaxis == f"x{len(analysis.stages) + 1}"
@@ -185,7 +185,7 @@ def test_every_statistic_of_the_working_language_is_beside_its_three_nulls(analy
     assert len(named(figure, "Python")) == 4
     for name in (RANDOM_SETS, ELSEWHERE, RANDOM_MODEL):
         assert len(named(figure, name)) == 4
-    soft = analysis.working.table_.query("statistic == 'soft'")
+    soft = analysis.working.rows("soft")
     band = next(trace for trace in named(figure, RANDOM_SETS) if trace.xaxis == "x3")
     trained = soft.query("step > 0")
     assert sorted(band.y) == pytest.approx(
@@ -195,9 +195,18 @@ def test_every_statistic_of_the_working_language_is_beside_its_three_nulls(analy
     np.testing.assert_allclose(elsewhere.y, soft["elsewhere"])
 
 
+def test_what_else_is_decoded_is_beside_the_nulls_that_it_has(analysis):
+    figure = figures.decoding_figure(analysis.working.table_, **NAMES)
+    for axis, statistic in (("x", "mass"), ("x2", "other"), ("x3", "rank"), ("x4", "entropy")):
+        (trace,) = (one for one in named(figure, "Python") if one.xaxis == axis)
+        np.testing.assert_allclose(known(trace.y), analysis.working.estimate(statistic))
+    (band,) = (one for one in named(figure, RANDOM_SETS) if one.xaxis == "x4")
+    assert len(band.y) == 0, "no random sets for the entropy"
+
+
 def test_only_what_clears_every_null_is_filled(analysis):
     figure = figures.working_language_figure(analysis.working.table_, **NAMES)
-    table = analysis.working.table_.query("statistic == 'soft'")
+    table = analysis.working.rows("soft")
     assert 0 < table["outside_null"].sum() < len(table), "both kinds are needed"
     trace = next(one for one in named(figure, "Python") if one.xaxis == "x3")
     filled = np.array([colour == PIVOT for colour in trace.marker.color])[~np.isnan(trace.y)]

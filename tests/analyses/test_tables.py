@@ -37,9 +37,12 @@ def cells(pivot_tops: float, *, steps=(0, 10), prompts=40, layers=6, seed=0) -> 
     share = np.stack([np.full(shape, 0.8), np.full(shape, 0.2)], -1)
     share[:, -1] = [0.1, 0.9]
     null = rng.random((*shape, DRAWS, 2)) < 0.02
-    by_language = ("step", "layer", "prompt", "language")
+    cell = ("step", "layer", "prompt")
+    by_language = (*cell, "language")
     return xr.Dataset(
         {
+            **{f"{place}entropy": (cell, np.full(shape, 2.0)) for place in ("", "elsewhere_")},
+            **{f"{place}rank": (cell, np.full(shape, 4)) for place in ("", "elsewhere_", "null_")},
             "top": (("step", "layer", "prompt"), top),
             "share": (by_language, share),
             "mass": (by_language, share / 2),
@@ -81,8 +84,8 @@ def test_the_papers_count_leaves_out_other_tokens_and_the_share_of_cells_does_no
 
 def test_layers_that_decode_to_the_pivot_are_outside_their_nulls_and_said_to_be():
     found = pivot_share(0.3)
-    table = found.table_[found.table_["statistic"] == "cells"]
-    assert table["outside_null"].all()
+    table = found.rows("cells")
+    assert table["above_null"].all()
     assert (table["low"] < table["estimate"]).all()
     assert (table["estimate"] < table["high"]).all()
     assert "above all nulls at 1 of 1 trained checkpoints" in found.verdict_
@@ -90,18 +93,47 @@ def test_layers_that_decode_to_the_pivot_are_outside_their_nulls_and_said_to_be(
 
 def test_layers_that_decode_to_the_pivot_no_more_than_random_sets_do_claim_nothing():
     found = pivot_share(0.02)
-    table = found.table_[found.table_["statistic"] == "cells"]
+    table = found.rows("cells")
     assert not table["outside_null"].any()
     assert "do not decode to Python's more often than the nulls" in found.verdict_
 
 
-def test_what_is_translated_is_read_only_where_the_model_writes_the_target():
+def test_what_is_emitted_is_read_only_where_the_model_writes_the_target():
     data = cells(0.3)
     data["top"][:, -1, :20] = 0  # at half of the prompts the model still writes the pivot's
     random = cells(0.0).isel(step=0, drop=True)
     found = PivotShare(Stored(random, working_language=data), pivot="python", target="php")  # pyright: ignore
     inner = data["top"].isel(layer=slice(0, 5), prompt=slice(20, None))
-    np.testing.assert_allclose(found.estimate("translated"), (inner == 0).mean(["layer", "prompt"]))
+    expected = (inner == 0).mean(["layer", "prompt"])
+    np.testing.assert_allclose(found.estimate("cells", prompts="emitted"), expected)
+    assert found.emitted_.tolist() == [20, 20]
+
+
+def test_ranks_are_averaged_as_logarithms():
+    data = cells(0.3)
+    data["rank"][:] = np.where(np.arange(40) % 2, 1, 100)
+    found = PivotShare(Stored(cells(0).isel(step=0), working_language=data), pivot="python", target="php")  # pyright: ignore
+    np.testing.assert_allclose(found.estimate("rank"), 10)
+    np.testing.assert_allclose(found.layers_["rank"], 10)
+
+
+def test_without_the_vocabulary_there_is_the_soft_share_alone():
+    kept = ["share", "elsewhere_share", "null_share"]
+    random = cells(0).isel(step=0)[kept]
+    found = PivotShare(Stored(random, working_language=cells(0.3)[kept]), pivot="python", target="php")  # pyright: ignore
+    assert set(found.table_["statistic"]) == {"soft"}
+    np.testing.assert_allclose(found.estimate("soft"), 0.8)
+
+
+def test_a_null_that_differs_between_concepts_is_not_left_by_being_above_its_mean():
+    data, random = cells(0.3), cells(0).isel(step=0, drop=True)
+    data["share"][:] = 0.6
+    data["elsewhere_share"][..., 0] = np.where(np.arange(40) % 2, 0.2, 0.8)  # concepts are even or odd
+    random["share"][:] = data["null_share"][:] = 0.1
+    found = PivotShare(Stored(random, working_language=data), pivot="python", target="php")  # pyright: ignore
+    row = found.rows("soft").iloc[0]
+    assert row["low"] > max(row["elsewhere"], row["random_model"], row["random_sets_high"])
+    assert not row["outside_null"]
 
 
 def test_no_cell_with_an_identifier_has_no_count():
