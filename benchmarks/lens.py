@@ -48,14 +48,14 @@ def _blocks(anatomy: Anatomy) -> Work:
 
 
 def _blocks_and_unembeddings(anatomy: Anatomy) -> Work:
-    """And, after every block, the logits of the whole vocabulary where each prompt ends; nothing is done with them."""
+    """And, after every block, the logits of the whole vocabulary where each prompt ends, unused."""
 
     def work() -> None:
         for batch in _batches():
             rows = torch.arange(len(batch.items))
 
             def unembed(_site: Site, _layer: int, hidden: torch.Tensor) -> None:
-                anatomy.final_norm(hidden[rows, batch.last]) @ anatomy.unembed.T  # noqa: B018, B023
+                anatomy.final_norm(hidden[rows, batch.last]) @ anatomy.unembed.T  # noqa: B023
 
             anatomy.run(batch.input_ids, see={Site.RESIDUAL: unembed})
 
@@ -75,7 +75,7 @@ def _absolute() -> tuple[Work, ...]:
 
 ROWS = {
     "soft share of 1,000 prompts × 12 layers / bare forward pass": Row(_soft, 1.10, rounds=3),
-    "all of the working language, 1,000 prompts × 12 layers / forward pass and one unembedding per layer": Row(
+    "working language of 1,000 prompts × 12 layers / forward pass and an unembedding per layer": Row(
         _absolute, 1.25, rounds=3
     ),
 }

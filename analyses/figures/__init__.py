@@ -8,7 +8,11 @@ from babelscope.analyses.figures.neurons import neurons_figure
 from babelscope.analyses.figures.proportion import proportion_figure
 from babelscope.analyses.figures.scores import scores_figure
 from babelscope.analyses.figures.stages import stages_figure
-from babelscope.analyses.figures.working_language import decoding_figure, working_language_figure
+from babelscope.analyses.figures.working_language import (
+    decoding_figure,
+    working_language_figure,
+    working_languages_figure,
+)
 
 __all__ = [
     "comparison_figure",
@@ -21,4 +25,5 @@ __all__ = [
     "scores_figure",
     "stages_figure",
     "working_language_figure",
+    "working_languages_figure",
 ]
