@@ -102,6 +102,7 @@ class Questions:
         file: Path | None = None,
         tokens: int | None = None,
         available: Mapping[str, int] | None = None,
+        probes: Sequence[Path] = (),
         code: CodeAsked | None = None,
     ) -> Questions:
         """The questions of a series.
@@ -118,6 +119,8 @@ class Questions:
             Held-out text to read per language, instead of what the file says.
         available
             Tokens that exist of each language, instead of what the file says.
+        probes
+            Files of identifier probes, beside those that the file names and the known ones.
         code
             Code problems, instead of those that the file says.
 
@@ -134,16 +137,14 @@ class Questions:
         file, asked = questions_file(series, file)
         base = file.parent if file else None
         problems, collected = asked_problems(series, languages, asked, code=code, base=base)
-        if asked.babel:
-            probes = asked.babel.world.probes(series.target)
-        else:
-            probes = _probes(languages, [file.parent / path for path in asked.probes] if file else [])
+        own = [*(base / path for path in asked.probes if base), *probes]
+        identifiers = _probes(languages, asked.babel, own)
         groups = list(dict.fromkeys(problem.group for problem in problems.problems)) if problems else []
         if unknown := [group for group in asked.best_by if group not in groups]:
             raise InputError(f"{file}: best_by = {unknown}, but the groups of problems are {groups}")
         return cls(
             {language: _documents(series, language, texts or {}) for language in languages},
-            probes.of(*languages),
+            identifiers.of(*languages),
             problems,
             tokens or asked.tokens,
             asked.best_by,
@@ -210,16 +211,25 @@ def asked_problems(
     return (sets[0] if len(sets) == 1 else JoinedProblems(sets) if sets else None), collected
 
 
-def _probes(languages: tuple[str, str], own: list[Path]) -> ProbeSet:
-    """The known probes of both languages and the user's own."""
+def _probes(languages: tuple[str, str], babel: BabelQuestions | None, own: Sequence[Path]) -> ProbeSet:
+    """The known probes of both languages, or the small Babel's, and the user's own."""
     known = probed_languages()
-    files = [*(known[language] for language in languages if language in known), *own]
-    found = [probe for path in files for probe in read_probes(path)]
+    if babel:
+        found = list(babel.world.probes(languages[1]).probes)
+    else:
+        found = [probe for name in languages if name in known for probe in read_probes(known[name])]
+    for path in own:
+        added = read_probes(path)
+        if added[0].language not in languages:
+            raise InputError(
+                f"{path}: probes of {added[0].language!r} say nothing about a series of {list(languages)}"
+            )
+        found += added
     missing = [language for language in languages if language not in {probe.language for probe in found}]
     if missing:
         raise InputError(
             f"there are no identifier probes for {missing}; they come with {', '.join(known)}. "
-            f"Write a file of them and name it in {FILE}: probes = [...]"
+            f"Write a file of them and give it by --probes, or name it in {FILE}: probes = [...]"
         )
     return shared_probes(found)
 

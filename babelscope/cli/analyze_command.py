@@ -18,6 +18,7 @@ from babelscope.cli.output import (
     KeepFlagged,
     NoPrefetch,
     Pivot,
+    Probes,
     Problems,
     Questions,
     SandboxName,
@@ -37,6 +38,7 @@ def command(
     target: Target = None,
     text: Text = None,
     questions: Questions = None,
+    probes: Probes = None,
     problems: Problems = None,
     sandbox: SandboxName = "bubblewrap",
     available: Annotated[
@@ -72,6 +74,7 @@ def command(
         questions=questions,
         available=available,
         tokens=tokens,
+        probes=probes,
         problems=problems,
         sandbox=sandbox,
     )

@@ -12,6 +12,7 @@ from babelscope.cli.output import (
     Json,
     KeepFlagged,
     Pivot,
+    Probes,
     Problems,
     Questions,
     SandboxName,
@@ -41,6 +42,7 @@ def command(
     target: Target = None,
     text: Text = None,
     questions: Questions = None,
+    probes: Probes = None,
     problems: Problems = None,
     sandbox: SandboxName = "bubblewrap",
     tokens: Tokens = None,
@@ -57,6 +59,7 @@ def command(
         questions=questions,
         available=available,
         tokens=tokens,
+        probes=probes,
         problems=problems,
         sandbox=sandbox,
     ).audited(keep_flagged=keep_flagged)

@@ -49,6 +49,13 @@ Text = Annotated[
 Questions = Annotated[
     Path | None, typer.Option(help="A questions.toml (probes, problems) instead of the run's own.")
 ]
+Probes = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--probes",
+        help="Identifier probes of your own (TOML) beside the known ones; each by an option of its own.",
+    ),
+]
 Tokens = Annotated[
     int | None,
     typer.Option(min=100, help="Held-out tokens to read per language and checkpoint; default 20,000."),

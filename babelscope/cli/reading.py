@@ -91,6 +91,7 @@ def read_directory(
     questions: Path | None = None,
     available: list[str] | None = None,
     tokens: int | None = None,
+    probes: list[Path] | None = None,
     problems: list[str] | None = None,
     sandbox: str = "bubblewrap",
 ) -> Reading:
@@ -101,7 +102,15 @@ def read_directory(
     code = (
         CodeAsked.parse({"problems": problems, "sandbox": sandbox}, origin="--problems") if problems else None
     )
-    asked = Questions.of(series, texts=texts, file=questions, tokens=tokens, available=counts, code=code)
+    asked = Questions.of(
+        series,
+        texts=texts,
+        file=questions,
+        tokens=tokens,
+        available=counts,
+        probes=probes or (),
+        code=code,
+    )
     return Reading(series, asked)
 
 

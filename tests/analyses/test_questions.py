@@ -75,6 +75,16 @@ def test_own_probes_join_the_known_ones(series):
     file = series.directory / "questions.toml"
     file.write_text('probes = ["python.toml", "php.toml"]\n')
     assert {"mine", "length"} <= set(Questions.of(series).probes.concepts)
+    file.unlink()
+    given = [series.directory / "python.toml", series.directory / "php.toml"]
+    assert {"mine", "length"} <= set(Questions.of(series, probes=given).probes.concepts)
+
+
+def test_own_probes_of_a_third_language_are_refused(series):
+    path = series.directory / "ruby.toml"
+    path.write_text(MINE.format(language="ruby", identifier="omega"))
+    with pytest.raises(InputError, match=r"ruby.toml: probes of 'ruby' say nothing about.*'python', 'php'"):
+        Questions.of(series, probes=[path])
 
 
 def test_other_text_can_be_given(series, tmp_path):
