@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from babelscope.interp.batching import Batch
 
 POSITIONS = 512  # per language
-EXCERPT = 1000  # characters, about 300 tokens
+EXCERPT = 600  # characters, about 200 tokens
 
 
 def excerpts(texts: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -76,8 +76,9 @@ class Activations(Observe[TextReading]):
         return {"positions": self.positions}
 
     def observer(self, anatomy: Anatomy, reading: TextReading, shard: Sequence[Item]) -> Observer:
-        windows = [item.index for item in shard]
-        return _Sampled(anatomy.n_layers, sample(reading, self.positions).query("window in @windows"))
+        sampled = sample(reading, self.positions)
+        here = sampled["window"].isin([item.index for item in shard])
+        return _Sampled(anatomy.n_layers, sampled[here])
 
     def combine(self, parts: Sequence[xr.Dataset], reading: TextReading) -> xr.Dataset:
         whole = xr.concat(parts, dim="position").sortby("position")
@@ -117,7 +118,8 @@ def sample(reading: TextReading, positions: int) -> pd.DataFrame:
 class _Sampled:
     def __init__(self, n_layers: int, sampled: pd.DataFrame):
         self.of_window = {
-            int(window): (of["at"].to_numpy(), of.index.to_numpy()) for window, of in sampled.groupby("window")
+            int(window): (of["at"].to_numpy(), of.index.to_numpy())
+            for window, of in sampled.groupby("window")
         }
         self.kept: list[list[np.ndarray]] = [[] for _ in range(n_layers)]  # by layer, then by batch
         self.numbers: list[int] = []  # of the sampled positions, as they come

@@ -1,8 +1,8 @@
 """Which layers tell the language of a position: linear probes on stored activations, position by position.
 
-Stored is at which positions a probe is right in files that it was not fitted to, so that intervals over files,
-over steps and against the random model can all be taken from the same positions. `probes.linear` says why
-accuracy alone would mislead.
+Stored is at which positions a probe is right in files that it was not fitted to, so that intervals over
+files, over steps and against the random model can all be taken from the same positions. `probes.linear`
+says why accuracy alone would mislead.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from babelscope.probes.linear import (
     split_by_file,
 )
 
-CONTROLS = 5  # draws of the control task
-PERMUTATIONS = 19  # of labels between files: to lie above all of them has a chance of 1 in 20
+CONTROLS = 3  # draws of the control task
+PERMUTATIONS = 9  # of languages between files: to lie above all of them has a chance of 1 in 10
 
 
 class LanguageProbes(Derive[TextReading]):
@@ -85,9 +85,9 @@ def language_identity(found: xr.Dataset) -> xr.Dataset:
     Dataset
         `correct` (layer, position): the probe is right; `control`: the same for control tasks, as a share of
         `CONTROLS` draws; `by_token` (position): expected for the token's majority language; `matched`
-        (position): of the choice in which the token tells nothing; `matched_correct` (layer, position): a probe
-        fitted and tried within that choice is right, False outside it; `permuted` (layer, permutation): accuracy
-        of that probe with languages permuted between files. `language` and `document` by position.
+        (position): of the choice in which the token tells nothing; `matched_correct` (layer, position): a
+        probe fitted and tried within that choice is right, False outside it; `permuted` (layer, permutation):
+        accuracy of that probe with languages permuted between files. `language` and `document` by position.
 
     Raises
     ------

@@ -1,0 +1,175 @@
+"""Language identity by linear probes: a layer × step map, and curves over layers with intervals and nulls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from babelscope.analyses.figures.layer_map import MOST_LABELS
+from babelscope.analyses.figures.style import INK, MARGIN, MUTED, NULL, OTHERS, TEMPLATE, faded, title_panel
+
+GREEN, ORANGE, SKY = OTHERS[0], OTHERS[2], OTHERS[3]
+RANDOM_MODEL, PERMUTED, CHANCE = "null: random model", "null: languages permuted", "chance"
+
+
+def linear_probes_figure(matched: pd.DataFrame, *, chance: float) -> go.Figure:
+    """Accuracy where the token tells nothing, everywhere, and at the first, best and last checkpoint.
+
+    In the map a dot marks what is not outside its nulls; a curve's marker is filled where it is.
+
+    Parameters
+    ----------
+    matched
+        `LanguageIdentity.of("matched")`.
+    chance
+        `LanguageIdentity.chance_`.
+    """
+    layers = np.unique(matched["layer"])
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.16, column_widths=[0.52, 0.48])
+    height = int(np.clip(34 * len(layers), 230, 460))
+    figure.update_layout(template=TEMPLATE, height=height + MARGIN["t"] + 70, margin={**MARGIN, "b": 70})
+    _draw_map(figure, matched, chance=chance, height=height)
+    _draw_nulls(figure, matched, chance=chance)
+    for (step, name), colour in zip(_shown_steps(matched).items(), (SKY, GREEN, ORANGE), strict=False):
+        figure.add_trace(_over_layers(matched[matched["step"] == step], name, colour), row=1, col=2)
+    title_panel(figure, "Language told, tokens matched", row=1, col=1, cols=2)
+    title_panel(figure, "The same over layers, with 95% intervals", row=1, col=2, cols=2)
+    figure.update_yaxes(title_text="layer", showgrid=False, tickvals=_some(layers), row=1, col=1)
+    figure.update_xaxes(title_text="layer", tickvals=_some(layers), row=1, col=2)
+    # The intervals' ends, with room for a marker.
+    bottom = min(chance, float(matched[["low", "random_model"]].min(axis=None)))
+    figure.update_yaxes(tickformat=".0%", range=[bottom - 0.03, 1.03], row=1, col=2)
+    return figure
+
+
+def _some(layers: np.ndarray) -> list[int]:
+    every = -(-len(layers) // 16)
+    return layers[::every].tolist()
+
+
+def _shown_steps(matched: pd.DataFrame) -> dict[int, str]:
+    """First, best and last step with their names; one that is two of these appears once."""
+    best = matched.loc[matched["above_random"].idxmax(), "step"]
+    names: dict[int, str] = {}
+    for step, role in (
+        (matched["step"].min(), "first"),
+        (best, "farthest above random"),
+        (matched["step"].max(), "last"),
+    ):
+        names[step] = f"{names[step]}, {role}" if step in names else f"step {step:,}: {role}"
+    return names
+
+
+def _draw_map(figure: go.Figure, matched: pd.DataFrame, *, chance: float, height: int) -> None:
+    table = matched.pivot(index="layer", columns="step", values="estimate")
+    inside = ~matched.pivot(index="layer", columns="step", values="outside_null").to_numpy(bool)
+    at_random = matched.pivot(index="layer", columns="step", values="random_model").to_numpy()
+    steps, layers = table.columns.to_numpy(), table.index.to_numpy()
+    figure.add_trace(
+        go.Heatmap(
+            z=table.to_numpy(),
+            x=np.arange(len(steps)),
+            y=layers,
+            zmin=chance,
+            zmax=1,
+            colorscale=[[0, "#f7f7f7"], [1, GREEN]],
+            xgap=1,
+            ygap=1,
+            customdata=np.dstack([np.broadcast_to(steps, table.shape), at_random]),
+            hovertemplate="step %{customdata[0]:,}, layer %{y}: %{z:.1%}"
+            "<br>random model %{customdata[1]:.1%}<extra></extra>",
+            colorbar={
+                "orientation": "h",
+                "thickness": 8,
+                "len": 0.3,
+                "x": 0.22,
+                "y": -44 / height,
+                "yanchor": "top",
+                "tickformat": ".0%",
+                "tickvals": [chance, (1 + chance) / 2, 1],
+                "tickfont": {"size": 11},
+                "outlinewidth": 0,
+            },
+            name="accuracy",
+        ),
+        row=1,
+        col=1,
+    )
+    row, column = np.nonzero(inside)
+    figure.add_trace(
+        go.Scatter(
+            x=column,
+            y=layers[row],
+            mode="markers",
+            marker={"color": INK, "size": 3},
+            hoverinfo="skip",
+            name="not outside its nulls",
+            showlegend=len(row) > 0,
+        ),
+        row=1,
+        col=1,
+    )
+    labelled = np.arange(0, len(steps), -(-len(steps) // MOST_LABELS))
+    figure.update_xaxes(
+        title_text="training step",
+        tickvals=labelled,
+        ticktext=[f"{step:,}" for step in steps[labelled]],
+        tickangle=0,
+        showline=False,
+        range=[-0.5, len(steps) - 0.5],
+        row=1,
+        col=1,
+    )
+
+
+def _draw_nulls(figure: go.Figure, matched: pd.DataFrame, *, chance: float) -> None:
+    """The random model, the highest of the permuted languages over steps, and chance."""
+    by_layer = matched.groupby("layer")[["random_model", "permuted"]].max()
+    lines = (
+        (by_layer["random_model"], RANDOM_MODEL, "dash", NULL),
+        (by_layer["permuted"], PERMUTED, "dot", NULL),
+        (pd.Series(chance, by_layer.index), CHANCE, "solid", faded(MUTED, 0.4)),
+    )
+    for values, name, dash, colour in lines:
+        figure.add_trace(
+            go.Scatter(
+                x=by_layer.index,
+                y=values,
+                mode="lines",
+                line={"color": colour, "width": 1.6, "dash": dash},
+                hovertemplate=f"{name}, layer " + "%{x}: %{y:.1%}<extra></extra>",
+                name=name,
+            ),
+            row=1,
+            col=2,
+        )
+
+
+def _over_layers(table: pd.DataFrame, name: str, colour: str) -> go.Scatter:
+    """One checkpoint's accuracies with their intervals."""
+    return go.Scatter(
+        x=table["layer"],
+        y=table["estimate"],
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": table["high"] - table["estimate"],
+            "arrayminus": table["estimate"] - table["low"],
+            "thickness": 1.2,
+            "width": 0,
+            "color": faded(colour, 0.55),
+        },
+        customdata=table[["low", "high"]],
+        hovertemplate=f"{name}, layer "
+        + "%{x}: %{y:.1%} (%{customdata[0]:.1%} to %{customdata[1]:.1%})<extra></extra>",
+        mode="lines+markers",
+        line={"color": colour, "width": 1.8},
+        marker={
+            "size": 7,
+            "color": np.where(table["outside_null"], colour, "white"),
+            "line": {"color": colour, "width": 1.6},
+        },
+        name=name,
+    )
