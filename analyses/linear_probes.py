@@ -61,7 +61,7 @@ class LanguageIdentity:
         data = results["language_identity"]
         if "refused" in data.attrs:
             raise InputError(data.attrs["refused"])
-        null = language_identity(results.null("activations"))
+        null = language_identity(results.null("activations"), permutations=0)
         self.languages_ = list(dict.fromkeys(data["language"].to_numpy().tolist()))
         self.chance_ = 1 / len(self.languages_)
         # Which positions are matched and what their tokens tell is the same at every step.

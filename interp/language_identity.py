@@ -7,11 +7,12 @@ says why accuracy alone would mislead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool, Float
 
 from babelscope.core.errors import InputError
 from babelscope.interp.activations import Activations
@@ -20,6 +21,8 @@ from babelscope.interp.streams import TextReading
 from babelscope.probes.linear import (
     FOLDS,
     C,
+    Fold,
+    Labels,
     control_labels,
     majority_by_token,
     matched_by_token,
@@ -72,13 +75,15 @@ class LanguageProbes(Derive[TextReading]):
         return result
 
 
-def language_identity(found: xr.Dataset) -> xr.Dataset:
+def language_identity(found: xr.Dataset, *, permutations: int = PERMUTATIONS) -> xr.Dataset:
     """Fit and try the probes of every layer.
 
     Parameters
     ----------
     found
         Result of `Activations`.
+    permutations
+        Of languages between files; the random model, which is a null itself, needs none.
 
     Returns
     -------
@@ -103,32 +108,25 @@ def language_identity(found: xr.Dataset) -> xr.Dataset:
     within = split_by_file(language[matched], files[matched])
     controls = [control_labels(tokens, language, rng=rng) for _ in range(CONTROLS)]
     permuted = [
-        permuted_between_files(language[matched], files[matched], rng=rng) for _ in range(PERMUTATIONS)
+        permuted_between_files(language[matched], files[matched], rng=rng) for _ in range(permutations)
     ]
+    inside = activation[:, matched]
     matched_correct = np.zeros(activation.shape[:2], bool)
-    matched_correct[:, matched] = [
-        out_of_fold(h, language[matched], within) == language[matched] for h in activation[:, matched]
-    ]
+    matched_correct[:, matched] = [_right(h, language[matched], within) for h in inside]
     by_position, cell = "position", ("layer", "position")
     return xr.Dataset(
         {
-            "correct": (cell, [out_of_fold(h, language, folds) == language for h in activation]),
+            "correct": (cell, [_right(h, language, folds) for h in activation]),
             "control": (
                 cell,
-                [
-                    np.mean([out_of_fold(h, task, folds) == task for task in controls], axis=0)
-                    for h in activation
-                ],
+                [np.mean([_right(h, task, folds) for task in controls], axis=0) for h in activation],
             ),
             "by_token": (by_position, majority_by_token(tokens, language, folds)),
             "matched": (by_position, matched),
             "matched_correct": (cell, matched_correct),
             "permuted": (
                 ("layer", "permutation"),
-                [
-                    [np.mean(out_of_fold(h, task, within) == task) for task in permuted]
-                    for h in activation[:, matched]
-                ],
+                [[_right(h, task, within).mean() for task in permuted] for h in inside],
             ),
         },
         coords={
@@ -137,3 +135,9 @@ def language_identity(found: xr.Dataset) -> xr.Dataset:
             "document": (by_position, files),
         },
     )
+
+
+def _right(
+    activations: Float[np.ndarray, "position d_model"], task: Labels, folds: Sequence[Fold]
+) -> Bool[np.ndarray, " position"]:
+    return out_of_fold(activations, task, folds) == task

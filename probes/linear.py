@@ -60,8 +60,8 @@ def split_by_file(labels: Labels, files: Files) -> list[Fold]:
         found = len(np.unique(files[labels == label]))
         if found < FOLDS:
             raise InputError(
-                f"{label}: {found} files for a linear probe, which is tried on files that it was not fitted "
-                f"to and needs {FOLDS}; give held-out text of more files"
+                f"linear probes are tried on files that they were not fitted to and need {FOLDS} of every "
+                f"language; of {label} there are {found}: give held-out text of more files"
             )
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     return list(splitter.split(labels, labels, groups=files))

@@ -15,9 +15,10 @@ RANDOM_MODEL, PERMUTED, CHANCE = "null: random model", "null: languages permuted
 
 
 def linear_probes_figure(matched: pd.DataFrame, *, chance: float) -> go.Figure:
-    """Accuracy where the token tells nothing, everywhere, and at the first, best and last checkpoint.
+    """Accuracy where the token tells nothing: its distance from the random model, and itself over layers.
 
-    In the map a dot marks what is not outside its nulls; a curve's marker is filled where it is.
+    Curves are of the first, the last, and the checkpoint that is farthest above the random model anywhere. In
+    the map a dot marks what is not outside its nulls; a curve's marker is filled where it is.
 
     Parameters
     ----------
@@ -29,13 +30,17 @@ def linear_probes_figure(matched: pd.DataFrame, *, chance: float) -> go.Figure:
     layers = np.unique(matched["layer"])
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.16, column_widths=[0.52, 0.48])
     height = int(np.clip(34 * len(layers), 230, 460))
-    figure.update_layout(template=TEMPLATE, height=height + MARGIN["t"] + 70, margin={**MARGIN, "b": 70})
-    _draw_map(figure, matched, chance=chance, height=height)
+    margin = {**MARGIN, "t": 84, "b": 70}
+    figure.update_layout(template=TEMPLATE, height=height + margin["t"] + margin["b"], margin=margin)
+    _draw_map(figure, matched, height=height)
     _draw_nulls(figure, matched, chance=chance)
-    for (step, name), colour in zip(_shown_steps(matched).items(), (SKY, GREEN, ORANGE), strict=False):
-        figure.add_trace(_over_layers(matched[matched["step"] == step], name, colour), row=1, col=2)
-    title_panel(figure, "Language told, tokens matched", row=1, col=1, cols=2)
-    title_panel(figure, "The same over layers, with 95% intervals", row=1, col=2, cols=2)
+    for (step, name), colour, dodge in zip(
+        _shown_steps(matched).items(), (SKY, GREEN, ORANGE), (-0.06, 0, 0.06), strict=False
+    ):
+        trace = _over_layers(matched[matched["step"] == step], name, colour, dodge=dodge)
+        figure.add_trace(trace, row=1, col=2)
+    title_panel(figure, "Accuracy above the random model's", row=1, col=1, cols=2)
+    title_panel(figure, "Accuracy over layers", row=1, col=2, cols=2)
     figure.update_yaxes(title_text="layer", showgrid=False, tickvals=_some(layers), row=1, col=1)
     figure.update_xaxes(title_text="layer", tickvals=_some(layers), row=1, col=2)
     # The intervals' ends, with room for a marker.
@@ -55,31 +60,32 @@ def _shown_steps(matched: pd.DataFrame) -> dict[int, str]:
     names: dict[int, str] = {}
     for step, role in (
         (matched["step"].min(), "first"),
-        (best, "farthest above random"),
+        (best, "farthest up"),
         (matched["step"].max(), "last"),
     ):
         names[step] = f"{names[step]}, {role}" if step in names else f"step {step:,}: {role}"
     return names
 
 
-def _draw_map(figure: go.Figure, matched: pd.DataFrame, *, chance: float, height: int) -> None:
-    table = matched.pivot(index="layer", columns="step", values="estimate")
+def _draw_map(figure: go.Figure, matched: pd.DataFrame, *, height: int) -> None:
+    table = matched.pivot(index="layer", columns="step", values="above_random")
     inside = ~matched.pivot(index="layer", columns="step", values="outside_null").to_numpy(bool)
-    at_random = matched.pivot(index="layer", columns="step", values="random_model").to_numpy()
+    estimate = matched.pivot(index="layer", columns="step", values="estimate").to_numpy()
     steps, layers = table.columns.to_numpy(), table.index.to_numpy()
+    reach = max(0.01, float(np.abs(table.to_numpy()).max()))
     figure.add_trace(
         go.Heatmap(
             z=table.to_numpy(),
             x=np.arange(len(steps)),
             y=layers,
-            zmin=chance,
-            zmax=1,
-            colorscale=[[0, "#f7f7f7"], [1, GREEN]],
+            zmin=-reach,
+            zmax=reach,
+            colorscale=[[0, ORANGE], [0.5, "#f7f7f7"], [1, GREEN]],
             xgap=1,
             ygap=1,
-            customdata=np.dstack([np.broadcast_to(steps, table.shape), at_random]),
-            hovertemplate="step %{customdata[0]:,}, layer %{y}: %{z:.1%}"
-            "<br>random model %{customdata[1]:.1%}<extra></extra>",
+            customdata=np.dstack([np.broadcast_to(steps, table.shape), estimate]),
+            hovertemplate="step %{customdata[0]:,}, layer %{y}: %{z:+.1%}"
+            "<br>accuracy %{customdata[1]:.1%}<extra></extra>",
             colorbar={
                 "orientation": "h",
                 "thickness": 8,
@@ -87,12 +93,12 @@ def _draw_map(figure: go.Figure, matched: pd.DataFrame, *, chance: float, height
                 "x": 0.22,
                 "y": -44 / height,
                 "yanchor": "top",
-                "tickformat": ".0%",
-                "tickvals": [chance, (1 + chance) / 2, 1],
+                "tickformat": "+.0%",
+                "nticks": 5,
                 "tickfont": {"size": 11},
                 "outlinewidth": 0,
             },
-            name="accuracy",
+            name="above the random model",
         ),
         row=1,
         col=1,
@@ -147,10 +153,10 @@ def _draw_nulls(figure: go.Figure, matched: pd.DataFrame, *, chance: float) -> N
         )
 
 
-def _over_layers(table: pd.DataFrame, name: str, colour: str) -> go.Scatter:
+def _over_layers(table: pd.DataFrame, name: str, colour: str, *, dodge: float) -> go.Scatter:
     """One checkpoint's accuracies with their intervals."""
     return go.Scatter(
-        x=table["layer"],
+        x=table["layer"] + dodge,
         y=table["estimate"],
         error_y={
             "type": "data",
@@ -161,9 +167,9 @@ def _over_layers(table: pd.DataFrame, name: str, colour: str) -> go.Scatter:
             "width": 0,
             "color": faded(colour, 0.55),
         },
-        customdata=table[["low", "high"]],
+        customdata=table[["layer", "low", "high"]],
         hovertemplate=f"{name}, layer "
-        + "%{x}: %{y:.1%} (%{customdata[0]:.1%} to %{customdata[1]:.1%})<extra></extra>",
+        + "%{customdata[0]}: %{y:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})<extra></extra>",
         mode="lines+markers",
         line={"color": colour, "width": 1.8},
         marker={
