@@ -117,7 +117,7 @@ class LanguageIdentity:
 
     def of(self, statistic: str) -> pd.DataFrame:
         """Rows of one statistic."""
-        return self.table_[self.table_["statistic"] == statistic].reset_index(drop=True)
+        return self.table_.loc[self.table_["statistic"] == statistic].reset_index(drop=True)
 
     def beyond_nulls(self) -> pd.DataFrame:
         """Matched rows that are outside their nulls even though they were picked among all layers and steps.
@@ -131,7 +131,7 @@ class LanguageIdentity:
         deviation = np.divide(above[1:] - above[0], error, out=np.zeros_like(above[1:]), where=error > 0)
         c = np.quantile(deviation.max(1), LEVEL)
         matched["simultaneous_low"] = above[0] - c * error
-        return matched[matched["outside_null"] & (matched["simultaneous_low"] > 0)]
+        return matched.loc[matched["outside_null"] & (matched["simultaneous_low"] > 0)]
 
     def _in_words(self) -> str:
         names = [shown(language) for language in self.languages_]

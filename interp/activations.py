@@ -78,7 +78,7 @@ class Activations(Observe[TextReading]):
     def observer(self, anatomy: Anatomy, reading: TextReading, shard: Sequence[Item]) -> Observer:
         sampled = sample(reading, self.positions)
         here = sampled["window"].isin([item.index for item in shard])
-        return _Sampled(anatomy.n_layers, sampled[here])
+        return _Sampled(anatomy.n_layers, sampled.loc[here])
 
     def combine(self, parts: Sequence[xr.Dataset], reading: TextReading) -> xr.Dataset:
         whole = xr.concat(parts, dim="position").sortby("position")
@@ -117,28 +117,27 @@ def sample(reading: TextReading, positions: int) -> pd.DataFrame:
 
 class _Sampled:
     def __init__(self, n_layers: int, sampled: pd.DataFrame):
-        self.of_window = {
-            int(window): (of["at"].to_numpy(), of.index.to_numpy())
-            for window, of in sampled.groupby("window")
-        }
+        self.of_window: dict[
+            int, list[tuple[int, int]]
+        ] = {}  # where in it, and the sampled position's number
+        for number, window, at in sampled.itertuples():
+            self.of_window.setdefault(window, []).append((at, number))
         self.kept: list[list[np.ndarray]] = [[] for _ in range(n_layers)]  # by layer, then by batch
         self.numbers: list[int] = []  # of the sampled positions, as they come
 
     def see(self, site: Site, layer: int, tensor: Tensor, batch: Batch) -> None:
         import torch
 
-        rows: list[int] = []
-        ats: list[int] = []
-        numbers: list[int] = []
-        for row, item in enumerate(batch.items):
-            at, number = self.of_window.get(item.index, ((), ()))
-            rows += [row] * len(at)
-            ats += list(at)
-            numbers += list(number)
-        where = torch.tensor([rows, ats], dtype=torch.long, device=tensor.device)
+        found = [
+            (row, at, number)
+            for row, item in enumerate(batch.items)
+            for at, number in self.of_window.get(item.index, [])
+        ]
+        rows, ats, numbers = np.array(found, dtype=np.int64).reshape(-1, 3).T
+        where = torch.as_tensor(np.stack([rows, ats]), device=tensor.device)
         self.kept[layer - 1].append(tensor[where[0], where[1]].float().cpu().numpy())
         if layer == 1:
-            self.numbers += numbers
+            self.numbers += numbers.tolist()
 
     def result(self) -> xr.Dataset:
         activation = np.stack([np.concatenate(of_layer) for of_layer in self.kept])

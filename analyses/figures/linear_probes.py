@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from babelscope.analyses.figures.layer_map import MOST_LABELS
+from babelscope.analyses.figures.steps import select
 from babelscope.analyses.figures.style import INK, MARGIN, MUTED, NULL, OTHERS, TEMPLATE, faded, title_panel
 
 GREEN, ORANGE, SKY = OTHERS[0], OTHERS[2], OTHERS[3]
@@ -37,7 +38,7 @@ def linear_probes_figure(matched: pd.DataFrame, *, chance: float) -> go.Figure:
     for (step, name), colour, dodge in zip(
         _shown_steps(matched).items(), (SKY, GREEN, ORANGE), (-0.06, 0, 0.06), strict=False
     ):
-        trace = _over_layers(matched[matched["step"] == step], name, colour, dodge=dodge)
+        trace = _over_layers(select(matched, step=step), name, colour, dodge=dodge)
         figure.add_trace(trace, row=1, col=2)
     title_panel(figure, "Accuracy above the random model's", row=1, col=1, cols=2)
     title_panel(figure, "Accuracy over layers", row=1, col=2, cols=2)
@@ -56,13 +57,10 @@ def _some(layers: np.ndarray) -> list[int]:
 
 def _shown_steps(matched: pd.DataFrame) -> dict[int, str]:
     """First, best and last step with their names; one that is two of these appears once."""
-    best = matched.loc[matched["above_random"].idxmax(), "step"]
+    steps = matched["step"].to_numpy()
+    best = steps[matched["above_random"].to_numpy().argmax()]
     names: dict[int, str] = {}
-    for step, role in (
-        (matched["step"].min(), "first"),
-        (best, "farthest up"),
-        (matched["step"].max(), "last"),
-    ):
+    for step, role in ((steps.min(), "first"), (best, "farthest up"), (steps.max(), "last")):
         names[step] = f"{names[step]}, {role}" if step in names else f"step {step:,}: {role}"
     return names
 
@@ -132,16 +130,20 @@ def _draw_map(figure: go.Figure, matched: pd.DataFrame, *, height: int) -> None:
 
 def _draw_nulls(figure: go.Figure, matched: pd.DataFrame, *, chance: float) -> None:
     """The random model, the highest of the permuted languages over steps, and chance."""
-    by_layer = matched.groupby("layer")[["random_model", "permuted"]].max()
+    layers = np.unique(matched["layer"])
+    random, permuted = (
+        matched.pivot(index="layer", columns="step", values=column).to_numpy().max(1)
+        for column in ("random_model", "permuted")
+    )
     lines = (
-        (by_layer["random_model"], RANDOM_MODEL, "dash", NULL),
-        (by_layer["permuted"], PERMUTED, "dot", NULL),
-        (pd.Series(chance, by_layer.index), CHANCE, "solid", faded(MUTED, 0.4)),
+        (random, RANDOM_MODEL, "dash", NULL),
+        (permuted, PERMUTED, "dot", NULL),
+        (np.full(len(layers), chance), CHANCE, "solid", faded(MUTED, 0.4)),
     )
     for values, name, dash, colour in lines:
         figure.add_trace(
             go.Scatter(
-                x=by_layer.index,
+                x=layers,
                 y=values,
                 mode="lines",
                 line={"color": colour, "width": 1.6, "dash": dash},
