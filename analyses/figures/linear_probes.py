@@ -38,7 +38,7 @@ def linear_probes_figure(matched: pd.DataFrame, *, chance: float) -> go.Figure:
     for (step, name), colour, dodge in zip(
         _shown_steps(matched).items(), (SKY, GREEN, ORANGE), (-0.06, 0, 0.06), strict=False
     ):
-        trace = _over_layers(select(matched, step=step), name, colour, dodge=dodge)
+        trace = _over_layers(select(matched, step=step).sort_values(by="layer"), name, colour, dodge=dodge)
         figure.add_trace(trace, row=1, col=2)
     title_panel(figure, "Accuracy above the random model's", row=1, col=1, cols=2)
     title_panel(figure, "Accuracy over layers", row=1, col=2, cols=2)
