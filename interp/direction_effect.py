@@ -1,8 +1,8 @@
 """What the pivot−target direction of one layer does to the identifier that the model chooses in the end.
 
 The lens observes; this changes what is observed. Right before the target's identifier of concept c, after
-block l, the coefficient along the lens's direction u (`directions`) is set to another value and the later
-blocks run on what is left:
+block l, the coefficient along the lens's direction u (`directions`) is set to another value, and the later
+blocks run on from there:
 
     h_l ← h_l + δ·u,   δ = level_l − ⟨h_l, u⟩
 
@@ -10,23 +10,24 @@ blocks run on what is left:
               in the target's prompts, each language weighing one half: a layer that prefers neither
     patch     level: the mean coefficient of the pivot's prompts of the same concept: as in pivot code
 
-The level of `ablate` is a mean and not zero (Wang et al., arXiv 2211.00593, section 2.1): zero is a value like
-any other along a direction on which all states share an offset. Both languages enter it alike; otherwise it
-would say what one of them says.
+The level of `ablate` is a mean and not zero (Wang et al., arXiv 2211.00593): zero is a value like any other
+along a direction on which all states share an offset. Both languages enter it alike; otherwise it would say
+what one of them says.
 
 Log-odds of pivot against target are those of log-mean-exp over each set's logits, as in `working_language`.
 Adding δ·u moves them even if no later block reads u, since blocks only add to the residual stream. So the
 change is taken apart (direct and indirect effect: Pearl, UAI 2001; in residual streams McGrath et al.,
 arXiv 2307.15771):
 
-    direct     the later blocks write what they wrote before: the readout of h_L + δ·u
+    direct     the later blocks write what they wrote before: the readout of h_L + δ·u, norm included
     mediated   the rest: what later blocks make of it. Of the same sign: they read the direction and add
                to it; of the other: they repair
 
 After the last block everything is direct, by construction: that is the ceiling of what one layer can do.
 
 The null is the same change δ along directions made the same way from random tokens of like frequency
-(`working_language.matched_sets`).
+(`working_language.matched_sets`), in the same model. A random model is none: its log-odds are next to zero,
+so that nothing moves them far and anything flips them.
 
 Only the last position changes, so only that position's later states do: the prompt's beginning runs once, and
 its keys and values serve every layer, intervention and direction.
@@ -75,7 +76,6 @@ class DirectionEffect(Drive[PromptReading]):
 
     name: ClassVar[str] = "direction_effect"
     version: ClassVar[int] = 1
-    random_init: ClassVar[bool] = True
 
     def __init__(self, stream: PromptStream, *, pivot: str, target: str):
         self.stream = stream
@@ -180,9 +180,10 @@ class _Changing:
             direct = self.anatomy.final_norm(states[-1] + changes.to(states.dtype))
             after = self._after(past, last, changes, rows=max(1, TOKENS // len(ids)))
             found = {"shift": shift.cpu().numpy()}
-            found["before"], found["right_before"] = self._choice(before, pivot, target)
-            found["after"], found["right_after"] = self._choice(after, pivot, target)
-            found["direct"], _ = self._choice(direct, pivot, target)
+            for name, normed in (("before", before), ("after", after), ("direct", direct)):
+                found[name], strength = self._odds(normed, pivot, target)
+                if name != "direct":
+                    found[f"right_{name}"] = self._probability(normed, strength)
         return found
 
     def _past(self, ids: np.ndarray) -> Cache:
@@ -249,10 +250,10 @@ class _Changing:
         )
         return read[0]
 
-    def _choice(
+    def _odds(
         self, normed: Float[Tensor, "*rows d_model"], pivot: np.ndarray, target: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Log-odds of pivot against target, and the probability of the target's identifiers."""
+    ) -> tuple[np.ndarray, Float[Tensor, "*rows"]]:
+        """Log-odds of pivot against target, and the log-sum-exp of the target's logits."""
         import torch
 
         from babelscope.interp.lens import log_mean_exp
@@ -260,11 +261,17 @@ class _Changing:
         rows = normed.reshape(-1, normed.shape[-1])
         tokens = torch.as_tensor(np.concatenate([pivot, target]), device=rows.device)
         logits = self.readout.logits(rows, tokens=tokens)
-        _, normaliser = self.readout.top(rows)
         places = torch.arange(len(tokens), device=rows.device)
         odds = log_mean_exp(logits, places[: len(pivot)]) - log_mean_exp(logits, places[len(pivot) :])
-        right = (logits[:, len(pivot) :].logsumexp(-1) - normaliser).exp()
-        return tuple(found.reshape(normed.shape[:-1]).cpu().numpy() for found in (odds, right))
+        strength = logits[:, len(pivot) :].logsumexp(-1)
+        return odds.reshape(normed.shape[:-1]).cpu().numpy(), strength.reshape(normed.shape[:-1])
+
+    def _probability(
+        self, normed: Float[Tensor, "*rows d_model"], strength: Float[Tensor, "*rows"]
+    ) -> np.ndarray:
+        """Of tokens whose logits have this log-sum-exp, among the whole vocabulary."""
+        _, normaliser = self.readout.top(normed.reshape(-1, normed.shape[-1]))
+        return (strength - normaliser.reshape(strength.shape)).exp().cpu().numpy()
 
 
 def _dataset(found: Sequence[dict[str, np.ndarray]], *, prompts: Sequence[int], layers: int) -> xr.Dataset:
