@@ -15,6 +15,7 @@ from babelscope.analyses.figures.style import (
     MARGIN,
     MUTED,
     NULL,
+    OTHERS,
     PIVOT,
     TEMPLATE,
     faded,
@@ -23,10 +24,10 @@ from babelscope.analyses.figures.style import (
     title_panel,
 )
 
-MEDIATED = "#009e73"
+EFFECT = "effect (filled: outside its null)"
 CURVES = (
-    ("effect", PIVOT, "change of the log-odds (filled: outside its null)"),
-    ("mediated", MEDIATED, "of that, by later blocks (filled: outside its null)"),
+    ("effect", PIVOT, EFFECT),
+    ("mediated", OTHERS[0], "of that, by later blocks"),
 )
 NULL_NAME = "null: random directions"
 INTERVENTIONS = ("patch", "ablate")
@@ -77,9 +78,7 @@ def direction_effect_figure(
                 showlegend=col == 1,
             )
             figure.add_traces([null, estimate], rows=row, cols=col)
-        ends = [0.0, *rows[["low", "null_low"]].min(), *rows[["high", "null_high"]].max()]
-        room = 0.06 * (max(ends) - min(ends))
-        figure.update_yaxes(range=[min(ends) - room, max(ends) + room], row=row)
+        figure.update_yaxes(range=_span(rows), row=row)
         _zero_line(figure, row=row, cols=2)
     figure.update_yaxes(title_text=f"log-odds, {safe(pivot)} : {safe(target)}", row=1, col=1)
     figure.update_yaxes(title_text="later blocks' part", row=2, col=1)
@@ -90,6 +89,8 @@ def layer_effect_figure(
     table: pd.DataFrame, *, steps: Sequence[int], intermediate: Sequence[int], pivot: str, target: str
 ) -> go.Figure:
     """Layer by layer at a few steps: a column per step, a row per intervention.
+
+    What lies between the effect and the dotted line is the later blocks' part.
 
     Parameters
     ----------
@@ -128,6 +129,8 @@ def layer_effect_figure(
             title_panel(figure, title, row=row, col=col, cols=cols)
         _zero_line(figure, row=row, cols=cols)
         figure.update_yaxes(title_text=f"log-odds, {safe(pivot)} : {safe(target)}", row=row, col=1)
+        shown = table["step"].isin(steps) & (table["intervention"] == intervention)
+        figure.update_yaxes(range=_span(table[shown & (table["statistic"] == "effect")]), row=row)
     every = -(-len(layers) // 12)
     figure.update_xaxes(tickvals=layers[::every], range=[layers[0] - 0.5, layers[-1] + 0.5])
     figure.update_xaxes(title_text="layer that is changed", row=rows)
@@ -135,7 +138,7 @@ def layer_effect_figure(
 
 
 def _by_layer(cells: pd.DataFrame, *, showlegend: bool) -> list[go.Scatter]:
-    """Null band, the part by construction, the effect, and the later blocks' part."""
+    """Null band, what goes past the later blocks, and the effect."""
     tables = {name: rows.sort_values("layer") for name, rows in cells.groupby("statistic")}
     effect, direct = tables["effect"], tables["direct"]
     layers = effect["layer"].to_numpy()
@@ -161,14 +164,10 @@ def _by_layer(cells: pd.DataFrame, *, showlegend: bool) -> list[go.Scatter]:
         legendgroup="direct",
         showlegend=showlegend,
     )
-    drawn = [
-        _points(tables[statistic], name=name, colour=colour, showlegend=showlegend)
-        for statistic, colour, name in CURVES
-    ]
-    return [null, past, *drawn]
+    return [null, past, _points(effect, showlegend=showlegend)]
 
 
-def _points(table: pd.DataFrame, *, name: str, colour: str, showlegend: bool) -> go.Scatter:
+def _points(table: pd.DataFrame, *, showlegend: bool) -> go.Scatter:
     value, low, high = (table[column].to_numpy(float) for column in ("estimate", "low", "high"))
     out = table["outside_null"].to_numpy(bool)
     return go.Scatter(
@@ -181,20 +180,19 @@ def _points(table: pd.DataFrame, *, name: str, colour: str, showlegend: bool) ->
             "arrayminus": value - low,
             "thickness": 1.2,
             "width": 0,
-            "color": faded(colour, 0.55),
+            "color": faded(PIVOT, 0.55),
         },
         customdata=np.column_stack([low, high]),
-        hovertemplate=f"{name}<br>layer "
-        + "%{x}: %{y:+.2f} (%{customdata[0]:+.2f} to %{customdata[1]:+.2f})<extra></extra>",
-        name=name,
+        hovertemplate="layer %{x}: %{y:+.2f} (%{customdata[0]:+.2f} to %{customdata[1]:+.2f})<extra></extra>",
+        name=EFFECT,
         mode="lines+markers",
-        line={"color": colour, "width": 1.8},
+        line={"color": PIVOT, "width": 1.8},
         marker={
             "size": 7,
-            "color": np.where(out, colour, "white").tolist(),
-            "line": {"color": colour, "width": 1.6},
+            "color": np.where(out, PIVOT, "white").tolist(),
+            "line": {"color": PIVOT, "width": 1.6},
         },
-        legendgroup=name,
+        legendgroup=EFFECT,
         showlegend=showlegend,
     )
 
@@ -213,3 +211,10 @@ def _zero_line(figure: go.Figure, *, row: int, cols: int) -> None:
             line={"color": MUTED, "width": 1},
             layer="below",
         )
+
+
+def _span(rows: pd.DataFrame) -> list[float]:
+    """Range that holds zero, all intervals and all null bands of some rows."""
+    ends = [0.0, *rows[["low", "null_low"]].min(), *rows[["high", "null_high"]].max()]
+    room = 0.06 * (max(ends) - min(ends))
+    return [min(ends) - room, max(ends) + room]
