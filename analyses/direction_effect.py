@@ -75,8 +75,8 @@ class DirectionEffects:
         weights = resample(data.sizes["prompt"], clusters=data["concept"].to_numpy().tolist(), seed=seed)
         found, null = _statistics(data), _statistics(_random(data))
         self.table_ = _table(found, null, weights)
-        inner = [values.sel(layer=self.layers_).mean("layer") for values in (found, null)]
-        self.intermediate_ = _table(*inner, weights)
+        found, null = (values.sel(layer=self.layers_).mean("layer") for values in (found, null))
+        self.intermediate_ = _table(found, null, weights)
         self.before_ = pd.DataFrame(
             {
                 "step": data["step"].to_numpy(),
@@ -90,9 +90,11 @@ class DirectionEffects:
 
     def trained(self, statistic: str, *, intervention: str) -> pd.DataFrame:
         """Means over the intermediate layers at every step but 0."""
-        table = self.intermediate_
-        chosen = (table["statistic"] == statistic) & (table["intervention"] == intervention)
-        return table.loc[chosen & (table["step"] > 0)].reset_index(drop=True)
+        step, kind, done = (
+            self.intermediate_[name].to_numpy() for name in ("step", "statistic", "intervention")
+        )
+        chosen = np.flatnonzero((step > 0) & (kind == statistic) & (done == intervention))
+        return self.intermediate_.iloc[chosen].reset_index(drop=True)
 
     def _in_words(self, intervention: str) -> str:
         pivot, target = shown(self.pivot), shown(self.target)
@@ -100,7 +102,7 @@ class DirectionEffects:
         done = DONE[intervention].format(direction=direction, pivot=pivot)
         tables = [self.trained(name, intervention=intervention) for name in ("effect", "mediated", "flipped")]
         effect, mediated, flipped = tables
-        outside, read = effect["outside_null"], int(mediated["outside_null"].sum())
+        outside, read = (table["outside_null"].to_numpy(bool) for table in (effect, mediated))
         subject = f"{done}, where {target}'s identifier is due,"
         if not outside.any():
             return (
@@ -113,17 +115,17 @@ class DirectionEffects:
             f" {outside.sum()} of {len(effect)} trained checkpoints, most at step {effect['step'][at]:,}:"
             f" {_signed(effect.loc[at])}, with {flipped['estimate'][at]:.0%} of the choices flipped."
             f" The later blocks' own part of that is {_signed(mediated.loc[at])}; it is outside its null"
-            f" at {read or 'none'} of the {len(effect)}."
+            f" at {read.sum() or 'none'} of the {len(effect)}."
         )
 
     def _ceiling(self) -> str:
         """What the last layer does at the last step."""
-        last = self.table_[self.table_["layer"] == self.table_["layer"].max()]
-        final = last[(last["step"] == last["step"].max()) & (last["intervention"] == "patch")]
-        effect, flipped = (final[final["statistic"] == name].iloc[0] for name in ("effect", "flipped"))
+        cells = self.table_.set_index(["statistic", "intervention", "step", "layer"])
+        last = self.table_["step"].max(), self.table_["layer"].max()
+        effect, flipped = (cells.loc[name, "patch", *last] for name in ("effect", "flipped"))
         return (
             f"At the last layer the same change moves the output by construction: {_signed(effect)} at step"
-            f" {effect['step']:,}, with {flipped['estimate']:.0%} of the choices flipped."
+            f" {last[0]:,}, with {flipped['estimate']:.0%} of the choices flipped."
         )
 
 
@@ -154,6 +156,5 @@ def _rows(
     drawn = null.mean("prompt").transpose("draw", *values.dims[1:]).to_numpy()
     null_low, null_high = percentile_interval(drawn.reshape(len(drawn), -1), level=NULL_LEVEL).T
     table = values.mean("prompt").to_series().rename("estimate").reset_index()
-    table.insert(table.columns.get_loc("estimate"), "statistic", found.name)
-    table = table.assign(low=low, high=high, null_low=null_low, null_high=null_high)
+    table = table.assign(statistic=found.name, low=low, high=high, null_low=null_low, null_high=null_high)
     return table.assign(outside_null=(low > null_high) | (high < null_low))

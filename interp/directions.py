@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from babelscope.interp.anatomy import Anatomy, Site
     from babelscope.interp.batching import Batch
 
-TokenPair = tuple[np.ndarray, np.ndarray]  # ids of the pivot's set and of the target's
+TokenPair = Sequence[np.ndarray]  # token ids of the pivot's set, and of the target's
 
 
 def contrasted(reading: PromptReading, *, pivot: str, target: str) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def direction_effect_figure(
     titles = [[_title(name, pivot=pivot) for name in INTERVENTIONS], ["", ""]]
     figure, axis = step_panels(intermediate["step"].to_numpy(), titles, heights=[220, 150], history=history)
     for row, (statistic, colour, name) in enumerate(CURVES, start=1):
-        rows = intermediate[intermediate["statistic"] == statistic]
+        rows = select(intermediate, statistic=statistic)
         for col, intervention in enumerate(INTERVENTIONS, start=1):
             table = select(rows, intervention=intervention)
             null = band(
@@ -114,7 +114,7 @@ def layer_effect_figure(
     layers = np.unique(table["layer"])
     for row, intervention in enumerate(INTERVENTIONS, start=1):
         for col, step in enumerate(steps, start=1):
-            cells = table[(table["step"] == step) & (table["intervention"] == intervention)]
+            cells = select(table, step=step, intervention=intervention)
             for trace in _by_layer(cells, showlegend=(row, col) == (1, 1)):
                 figure.add_trace(trace, row=row, col=col)
             figure.add_vline(
@@ -129,8 +129,8 @@ def layer_effect_figure(
             title_panel(figure, title, row=row, col=col, cols=cols)
         _zero_line(figure, row=row, cols=cols)
         figure.update_yaxes(title_text=f"log-odds, {safe(pivot)} : {safe(target)}", row=row, col=1)
-        shown = table["step"].isin(steps) & (table["intervention"] == intervention)
-        figure.update_yaxes(range=_span(table[shown & (table["statistic"] == "effect")]), row=row)
+        shown = [select(table, step=step, intervention=intervention, statistic="effect") for step in steps]
+        figure.update_yaxes(range=_span(pd.concat(shown)), row=row)
     every = -(-len(layers) // 12)
     figure.update_xaxes(tickvals=layers[::every], range=[layers[0] - 0.5, layers[-1] + 0.5])
     figure.update_xaxes(title_text="layer that is changed", row=rows)
@@ -139,8 +139,7 @@ def layer_effect_figure(
 
 def _by_layer(cells: pd.DataFrame, *, showlegend: bool) -> list[go.Scatter]:
     """Null band, what goes past the later blocks, and the effect."""
-    tables = {name: rows.sort_values("layer") for name, rows in cells.groupby("statistic")}
-    effect, direct = tables["effect"], tables["direct"]
+    effect, direct = (select(cells, statistic=name).sort_values(by="layer") for name in ("effect", "direct"))
     layers = effect["layer"].to_numpy()
     null = go.Scatter(
         x=np.concatenate([layers, layers[::-1]]),
