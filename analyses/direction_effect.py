@@ -51,7 +51,7 @@ class DirectionEffects:
     Attributes
     ----------
     table_ : DataFrame
-        step, layer, intervention, statistic, estimate, low, high (means over prompts; concepts, then prompts
+        statistic, step, intervention, layer, estimate, low, high (means over prompts; concepts, then prompts
         resampled), null_low, null_high (90% band of the means along random directions) and `outside_null`
         where the interval clears that band.
     intermediate_ : DataFrame
@@ -144,7 +144,8 @@ def _statistics(data: xr.Dataset) -> xr.Dataset:
 
 def _table(found: xr.Dataset, null: xr.Dataset, weights: Int[np.ndarray, "resample prompt"]) -> pd.DataFrame:
     """Means over prompts with intervals and null band, a row per cell and statistic."""
-    return pd.concat([_rows(found[name], null[name], weights) for name in STATISTICS], ignore_index=True)
+    tables = {name: _rows(found[name], null[name], weights) for name in STATISTICS}
+    return pd.concat(tables, names=["statistic", "row"]).reset_index("statistic").reset_index(drop=True)
 
 
 def _rows(
@@ -156,5 +157,5 @@ def _rows(
     drawn = null.mean("prompt").transpose("draw", *values.dims[1:]).to_numpy()
     null_low, null_high = percentile_interval(drawn.reshape(len(drawn), -1), level=NULL_LEVEL).T
     table = values.mean("prompt").to_series().rename("estimate").reset_index()
-    table = table.assign(statistic=found.name, low=low, high=high, null_low=null_low, null_high=null_high)
+    table = table.assign(low=low, high=high, null_low=null_low, null_high=null_high)
     return table.assign(outside_null=(low > null_high) | (high < null_low))
