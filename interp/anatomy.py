@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,9 @@ from transformers.pytorch_utils import Conv1D
 
 from babelscope.core.errors import InputError
 from babelscope.interp.families import FAMILIES
+
+if TYPE_CHECKING:
+    from transformers import Cache
 
 
 class Site(StrEnum):
@@ -40,6 +43,7 @@ class Heads:
 
 
 See = Callable[[Site, int, Tensor], None]
+Edit = Callable[[int, Tensor], Tensor]
 
 
 class Anatomy:
@@ -162,19 +166,33 @@ class Anatomy:
         """What CodeGen adds to its logits; None where there is no such thing."""
         return getattr(self.model.get_output_embeddings(), "bias", None)
 
-    def run(self, input_ids: Int[Tensor, "batch position"], *, see: Mapping[Site, See]) -> None:
+    def run(
+        self,
+        input_ids: Int[Tensor, "batch position"],
+        *,
+        see: Mapping[Site, See],
+        edit: Edit | None = None,
+        past: Cache | None = None,
+    ) -> None:
         """One forward pass of the base model, calling `see[site](site, layer, tensor)` on the way.
 
         Rows are right-padded, which is exact for causal attention even without a mask; the
         unembedding does not run, since no measure needs logits of every position at once.
+
+        Parameters
+        ----------
+        edit
+            `edit(layer, hidden)` goes on in place of the output of block `layer`, counted from 1.
+        past
+            Keys and values of the positions before `input_ids`, whose own are added to it.
         """
-        with self._hooks(see, shape=input_ids.shape), torch.no_grad():
-            output = self.base(input_ids=input_ids, use_cache=False)
+        with self._hooks(see, edit, shape=input_ids.shape), torch.no_grad():
+            output = self.base(input_ids=input_ids, use_cache=past is not None, past_key_values=past)
             if Site.FINAL in see:
                 see[Site.FINAL](Site.FINAL, self.n_layers, output.last_hidden_state)
 
     @contextmanager
-    def _hooks(self, see: Mapping[Site, See], *, shape: torch.Size) -> Iterator[None]:
+    def _hooks(self, see: Mapping[Site, See], edit: Edit | None, *, shape: torch.Size) -> Iterator[None]:
         handles = []
 
         def looking(site: Site, layer: int) -> Callable[[Tensor], None]:
@@ -182,6 +200,8 @@ class Anatomy:
             return lambda tensor: see[site](site, layer, tensor.reshape(*shape, -1))
 
         for layer in range(self.n_layers):
+            if edit is not None:  # before any look: hooks of one module run in this order
+                handles.append(self.blocks[layer].register_forward_hook(_instead(edit, layer + 1)))
             if Site.RESIDUAL in see:
                 hook = _after(looking(Site.RESIDUAL, layer + 1))  # layer l = after block l
                 handles.append(self.blocks[layer].register_forward_hook(hook))
@@ -227,6 +247,15 @@ def _outputs(projection: Any) -> int:
 def _after(look: Callable[[Tensor], None]) -> Callable[..., None]:
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
         look(output[0] if isinstance(output, tuple) else output)
+
+    return hook
+
+
+def _instead(edit: Edit, layer: int) -> Callable[..., Any]:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return edit(layer, output[0]), *output[1:]
+        return edit(layer, output)
 
     return hook
 
