@@ -22,6 +22,8 @@ import pandas as pd
 from babelscope.analyses import tables
 from babelscope.analyses.best_mix import MEAN, problem_set, recommended
 from babelscope.analyses.comparison import ArmComparison
+from babelscope.analyses.direction_effect import DirectionEffects
+from babelscope.analyses.linear_probes import LanguageIdentity
 from babelscope.analyses.mix import Recommendation, mean_score
 from babelscope.analyses.pivot_share import PivotShare, identifier_choice
 from babelscope.analyses.proportion import LossProportion, WorkingLanguageProportion
@@ -56,6 +58,12 @@ class Analysis:
         As `tables` makes them; `scores` is None without problems.
     working
         Working language with its nulls.
+    lens
+        What it was read with: "logit" or "tuned".
+    directions
+        What changing the pivot−target direction does, where it was asked for.
+    linear_probes
+        Whether linear probes tell the language, where it was asked for.
     stages
         A fitted detector per signal.
     loss_proportion, language_proportion
@@ -79,6 +87,9 @@ class Analysis:
     losses: pd.DataFrame
     neurons: pd.DataFrame
     working: PivotShare
+    lens: str
+    directions: DirectionEffects | None
+    linear_probes: LanguageIdentity | None
     stages: Mapping[str, StageDetector]
     loss_proportion: LossProportion | None
     language_proportion: WorkingLanguageProportion | None
@@ -97,7 +108,9 @@ class Analysis:
         stages = [f"Stages by {signal}: {found.verdict_}" for signal, found in self.stages.items()]
         mix = self.recommendation.verdict if self.recommendation else ""
         arms = self.comparison.verdict_ if self.comparison else ""
-        return "\n".join(part for part in (*stages, self.working.verdict_, mix, arms) if part)
+        inside = [self.working.verdict_]
+        inside += [found.verdict_ for found in (self.directions, self.linear_probes) if found is not None]
+        return "\n".join(part for part in (*stages, *inside, mix, arms) if part)
 
     def to_document(self) -> dict[str, Any]:
         """Everything, ready for JSON; what is not a number is null."""
@@ -113,6 +126,8 @@ class Analysis:
             if self.language_proportion
             else None,
             "disagreement": self.disagreement,
+            "direction_effect": self.directions.table_ if self.directions else None,
+            "language_identity": self.linear_probes.table_ if self.linear_probes else None,
         }
         if self.comparison:
             frames["arms"] = self.comparison.scores_
@@ -124,6 +139,7 @@ class Analysis:
             "name": self.name,
             "pivot": self.pivot,
             "target": self.target,
+            "lens": self.lens,
             "verdict": self.verdict,
             "stages": {signal: found.to_document() for signal, found in self.stages.items()},
             "recommendation": self.recommendation.model_dump(mode="json") if self.recommendation else None,
@@ -185,6 +201,13 @@ def analyse(results: Results, questions: Questions | None = None) -> Analysis:
         losses=tables.losses(results),
         neurons=tables.neurons(results),
         working=working,
+        lens=str(results["working_language"].attrs["lens"]),
+        directions=DirectionEffects(results, pivot=series.pivot, target=series.target)
+        if "direction_effect" in results
+        else None,
+        linear_probes=_or_note(lambda: LanguageIdentity(results), "linear probes", notes)
+        if "language_identity" in results
+        else None,
         stages=stages,
         loss_proportion=loss_proportion,
         language_proportion=language_proportion,

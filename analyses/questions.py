@@ -14,8 +14,9 @@ Without that file the known identifier probes of pivot and target are asked. Hel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,9 @@ from babelscope.core.config import Strict
 from babelscope.core.errors import InputError
 from babelscope.corpora.babel import BabelWorld
 from babelscope.corpora.sources import read_collection
+from babelscope.interp.activations import Activations, excerpts
+from babelscope.interp.direction_effect import DirectionEffect
+from babelscope.interp.language_identity import LanguageProbes
 from babelscope.interp.loss import LanguageLoss
 from babelscope.interp.measure import Measure
 from babelscope.interp.neurons import TransferringNeurons
@@ -38,6 +42,14 @@ from babelscope.probes.probe_files import probed_languages, read_probes, shared_
 from babelscope.probes.problems import JoinedProblems, ProblemSet
 
 FILE = "questions.toml"
+PROBED_TOKENS = 10_000  # of a language: positions for linear probes are sampled from as much text, at most
+
+
+class Extra(StrEnum):
+    """What is measured only where it is asked for."""
+
+    CAUSAL = "causal"
+    LINEAR_PROBES = "linear-probes"
 
 
 class BabelQuestions(Strict):
@@ -152,16 +164,29 @@ class Questions:
             collected.notes if collected else (),
         )
 
-    def measures(self, series: Series) -> list[Measure[Any]]:
-        """Every measure that these questions allow, on windows that fit the model's context."""
+    def measures(self, series: Series, *, also: Collection[Extra] = ()) -> list[Measure[Any]]:
+        """Every measure that these questions allow, on windows that fit the model's context.
+
+        Parameters
+        ----------
+        also
+            What is measured only where it is asked for, since it takes longer.
+        """
         context = series.config.get("n_positions") or series.config.get("max_position_embeddings") or 512
         window = min(512, context)
         text = TextStream(self.texts, tokens=self.tokens, window=window)
+        prompts = PromptStream(self.probes, background=self.texts, context=context)
         wanted: list[Measure[Any]] = [
             LanguageLoss(text),
             TransferringNeurons(text),
-            WorkingLanguage(PromptStream(self.probes, background=self.texts, context=window)),
+            WorkingLanguage(prompts),
         ]
+        if Extra.CAUSAL in also:
+            wanted.append(DirectionEffect(prompts, pivot=str(series.pivot), target=str(series.target)))
+        if Extra.LINEAR_PROBES in also:
+            tokens = min(self.tokens, PROBED_TOKENS)
+            activations = Activations(TextStream(excerpts(self.texts), tokens=tokens, window=window))
+            wanted += [activations, LanguageProbes(activations)]  # the former by itself too: it has a null
         if self.problems is not None:
             wanted.append(ProblemScores(ProblemStream(self.problems)))
         return wanted

@@ -108,7 +108,9 @@ class WorkingLanguage(Observe[PromptReading]):
         spoken = [probe.language for probe in reading.probes]
         whole = whole.assign_coords(concept=("prompt", concepts), spoken=("prompt", spoken))
         return whole.assign_attrs(
-            intermediate=list(intermediate_layers(whole.sizes["layer"])), dropped=list(reading.dropped)
+            intermediate=list(intermediate_layers(whole.sizes["layer"])),
+            dropped=list(reading.dropped),
+            lens="logit",
         )
 
 

@@ -1,7 +1,9 @@
 """Figures: each takes results and gives back a plotly figure, for a notebook as for the report."""
 
 from babelscope.analyses.figures.comparison import comparison_figure
+from babelscope.analyses.figures.direction_effect import direction_effect_figure, layer_effect_figure
 from babelscope.analyses.figures.layer_map import layer_map_figure
+from babelscope.analyses.figures.linear_probes import linear_probes_figure
 from babelscope.analyses.figures.losses import losses_figure
 from babelscope.analyses.figures.mix import mix_figure
 from babelscope.analyses.figures.neurons import neurons_figure
@@ -17,7 +19,10 @@ from babelscope.analyses.figures.working_language import (
 __all__ = [
     "comparison_figure",
     "decoding_figure",
+    "direction_effect_figure",
+    "layer_effect_figure",
     "layer_map_figure",
+    "linear_probes_figure",
     "losses_figure",
     "mix_figure",
     "neurons_figure",

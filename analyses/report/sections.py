@@ -84,6 +84,17 @@ def sections(analysis: Analysis) -> Iterator[Section]:
         said = words.output(working)
     yield _section(analysis, "layers", said, drawn, "working language", "identifier")
 
+    moved, drawn, said = analysis.directions, None, []
+    if moved is not None:
+        drawn = figures.direction_effect_figure(moved.intermediate_, **over_steps)
+        said = [moved.verdict_, moved.ablated_, moved.ceiling_]
+    yield _section(analysis, "direction-effect", said, drawn, "direction")
+
+    told, drawn, said = analysis.linear_probes, None, []
+    if told is not None:
+        drawn, said = figures.linear_probes_figure(told.of("matched"), chance=told.chance_), [told.verdict_]
+    yield _section(analysis, "linear-probes", said, drawn, "linear probes")
+
     drawn, said = None, []
     if analysis.neurons is not None:
         drawn, said = figures.neurons_figure(analysis.neurons, **over_steps), words.neurons(analysis.neurons)

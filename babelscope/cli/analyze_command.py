@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from babelscope.analyses.executor import require_dtype
+from babelscope.analyses.questions import Extra
 from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.cli.output import (
     PLACE,
@@ -46,6 +47,13 @@ def command(
         typer.Option(metavar="LANGUAGE=TOKENS", help="Unique tokens that exist, e.g. php=23e9, for the mix."),
     ] = None,
     tokens: Tokens = None,
+    also: Annotated[
+        list[Extra] | None,
+        typer.Option(
+            help="Measure more, each by an option of its own: causal changes the pivot−target direction, "
+            "linear-probes fits probes of the language to activations."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where report.html and analysis.json go; default: DIR/analysis.")
     ] = None,
@@ -77,6 +85,7 @@ def command(
         probes=probes,
         problems=problems,
         sandbox=sandbox,
+        also=also,
     )
     if dry_run:
         cost = reading.plan(device=device, dtype=dtype, shard=part)

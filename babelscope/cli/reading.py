@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from babelscope.analyses.problem_sources import CodeAsked
-from babelscope.analyses.questions import Questions
+from babelscope.analyses.questions import Extra, Questions
 from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.checkpoints.audit import audit, flagged
 from babelscope.checkpoints.series import Series
@@ -26,6 +26,7 @@ class Reading:
 
     series: Series
     questions: Questions
+    also: tuple[Extra, ...] = ()
 
     def audited(self, *, keep_flagged: bool) -> Reading:
         """Without the checkpoints that the audit flags, unless they are to be kept; with its findings."""
@@ -35,7 +36,7 @@ class Reading:
         """What `sweep` would cost."""
         from babelscope.analyses.planning import plan
 
-        measures = self.questions.measures(self.series)
+        measures = self.questions.measures(self.series, also=self.also)
         return plan(self.series, measures, device=device, dtype=dtype, shard=shard)
 
     def sweep(
@@ -49,7 +50,7 @@ class Reading:
         """Measure what is missing of this shard's part."""
         from babelscope.analyses.sweep import sweep
 
-        measures = self.questions.measures(self.series)
+        measures = self.questions.measures(self.series, also=self.also)
         return sweep(self.series, measures, device=device, dtype=dtype, shard=shard, prefetch=prefetch)
 
     def conclude(self, results: Results) -> Analysis:
@@ -94,6 +95,7 @@ def read_directory(
     probes: list[Path] | None = None,
     problems: list[str] | None = None,
     sandbox: str = "bubblewrap",
+    also: list[Extra] | None = None,
 ) -> Reading:
     """Open a series and find its questions, refusing what cannot work before anything is computed."""
     counts = {name: _count(name, value) for name, value in pairs(available, option="--available").items()}
@@ -111,7 +113,7 @@ def read_directory(
         probes=probes or (),
         code=code,
     )
-    return Reading(series, asked)
+    return Reading(series, asked, tuple(also or ()))
 
 
 def write_analysis(analysis: Analysis, out: Path) -> dict[str, Path]:

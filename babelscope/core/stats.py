@@ -72,7 +72,8 @@ def percentile_interval(
     ordered = np.sort(np.asarray(draws, float), axis=0)  # NaN last
     defined = (~np.isnan(ordered)).sum(0)
     tail = (1 - level) / 2
-    ranks = np.stack([np.floor(tail * defined), np.ceil((1 - tail) * defined) - 1]).astype(int)
+    below = np.floor(np.round(tail * defined, 9))  # 0.05 of 20 draws is one, not 0.9999…
+    ranks = np.stack([below, defined - 1 - below]).astype(int)
     ends = np.take_along_axis(ordered, ranks.clip(0, len(ordered) - 1), axis=0)
     return np.moveaxis(ends, 0, -1)
 

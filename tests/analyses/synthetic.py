@@ -174,7 +174,7 @@ def working_language(rng, *, pivot, target, strength=1.0, steps=STEPS):
             "concept": ("prompt", np.repeat([f"concept {i}" for i in range(concepts)], per_concept)),
             "spoken": ("prompt", [target] * n),
         },
-        attrs={"intermediate": list(range(1, LAYERS))},
+        attrs={"intermediate": list(range(1, LAYERS)), "lens": "logit"},
     )
 
 

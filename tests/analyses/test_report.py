@@ -11,6 +11,8 @@ import pytest
 from babelscope.analyses.report import report
 from babelscope.analyses.report.sections import NO_RATE
 from tests.analyses.synthetic import babel
+from tests.analyses.test_direction_effect import concluded
+from tests.analyses.test_linear_probes import learnt
 
 ORDER = [
     "stages",
@@ -19,6 +21,8 @@ ORDER = [
     "working-language",
     "decoding",
     "layers",
+    "direction-effect",
+    "linear-probes",
     "neurons",
     "proportion",
     "mix",
@@ -26,7 +30,9 @@ ORDER = [
     "notes",
     "settings",
 ]
-DRAWN = ORDER[: ORDER.index("notes")]
+ON_DEMAND = {"direction-effect": "--also causal", "linear-probes": "--also linear-probes"}
+FIGURES = ORDER[: ORDER.index("notes")]
+DRAWN = [name for name in FIGURES if name not in ON_DEMAND]
 
 
 class Page(HTMLParser):
@@ -106,6 +112,20 @@ def test_every_caption_says_what_would_count_against_it_and_what_the_null_is(pag
     for section in DRAWN:
         assert "What would count against it:" in page.text(section)
         assert "Null:" in page.text(section)
+
+
+def test_what_was_not_asked_for_says_how_to_ask_for_it(page):
+    for section, option in ON_DEMAND.items():
+        assert option in page.text(section)
+        assert "Figure" not in page.text(section)
+
+
+def test_what_was_asked_for_besides_is_drawn_and_said(write):
+    moved, (_, told) = concluded(effect=1.0), learnt()
+    page = write(replace(babel(), directions=moved, linear_probes=told))
+    for section, verdict in zip(ON_DEMAND, (moved.verdict_, told.verdict_), strict=True):
+        assert verdict in page.text(section).replace("−", "-").replace("Python-PHP", "Python−PHP")
+        assert "Figure" in page.text(section)
 
 
 def test_the_summary_holds_the_verdicts_of_the_analysis(page):
