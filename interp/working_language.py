@@ -17,7 +17,8 @@ set may score high for reasons that have nothing to do with language:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from copy import copy
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import xarray as xr
@@ -25,6 +26,7 @@ from scipy.special import softmax
 
 from babelscope.interp.measure import Item, Observe, Observer
 from babelscope.interp.streams import PromptReading, PromptStream
+from babelscope.interp.tuned_lens import TunedTranslators
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -79,15 +81,22 @@ class WorkingLanguage(Observe[PromptReading]):
     sites: ClassVar[frozenset[str]] = frozenset({"residual"})
     random_init: ClassVar[bool] = True
 
-    def __init__(self, stream: PromptStream):
+    def __init__(self, stream: PromptStream, translators: TunedTranslators | None = None):
         self.stream = stream
+        self.needs = translators
+        self.found: xr.Dataset | None = None
+
+    def using(self, found: xr.Dataset) -> Self:
+        measure = copy(self)
+        measure.found = found
+        return measure
 
     @property
     def config(self) -> dict[str, Any]:
         return {"draws": DRAWS, "neighbours": NEIGHBOURS}
 
     def observer(self, anatomy: Anatomy, reading: PromptReading, shard: Sequence[Item]) -> Observer:
-        return _Cells(anatomy, reading, [item.index for item in shard])
+        return _Cells(anatomy, reading, [item.index for item in shard], self.found)
 
     def combine(self, parts: Sequence[xr.Dataset], reading: PromptReading) -> xr.Dataset:
         """Cells by (layer, prompt); `null_*` have a `draw` more, `elsewhere_*` another position."""
@@ -101,10 +110,11 @@ class WorkingLanguage(Observe[PromptReading]):
 
 
 class _Cells:
-    def __init__(self, anatomy: Anatomy, reading: PromptReading, prompts: Sequence[int]):
-        from babelscope.interp.lens import Readout
+    def __init__(self, anatomy: Anatomy, reading: PromptReading, prompts: Sequence[int], found: Any = None):
+        from babelscope.interp.lens import LogitLens, Readout, TunedLens
 
-        self.norm, self.readout = anatomy.final_norm, Readout(anatomy)
+        self.lens = LogitLens(anatomy) if found is None else TunedLens(anatomy, found)
+        self.readout = Readout(anatomy)
         self.reading = reading
         self.row = {prompt: row for row, prompt in enumerate(prompts)}
         self.nulls = matched_sets(reading)
@@ -128,7 +138,7 @@ class _Cells:
         every = torch.arange(len(prompts), device=tensor.device)
         elsewhere = torch.as_tensor(self.reading.elsewhere[prompts], device=tensor.device)
         seen = torch.cat([tensor[every, batch.last], tensor[every, elsewhere]])
-        normed = self.norm(seen)
+        normed = self.lens.normed(seen, layer=layer)
         best, normaliser = (found.cpu().numpy() for found in self.readout.top(normed))
         logits = self.readout.logits(normed, tokens=torch.as_tensor(self.columns, device=tensor.device))
         for first, name in ((0, ""), (len(prompts), "elsewhere_")):
