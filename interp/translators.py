@@ -87,7 +87,7 @@ def fitted(
         for parameter, rate in zip(pair, both, strict=True)
     ]
     adam = torch.optim.Adam(groups)
-    falling = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / STEPS)
+    falling = torch.optim.lr_scheduler.LinearLR(adam, start_factor=1.0, end_factor=0.0, total_iters=STEPS)
     for _ in range(STEPS):
         batch = torch.as_tensor(rng.integers(0, states.shape[1], BATCH))
         adam.zero_grad()
