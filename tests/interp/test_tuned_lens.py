@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from babelscope.interp import translators as training
 from babelscope.interp import tuned_lens as tuned_lens_module
 from babelscope.interp.anatomy import Anatomy, Site
 from babelscope.interp.lens import LogitLens, TunedLens
+from babelscope.interp.measure import Item
 from babelscope.interp.observe import observe
 from babelscope.interp.streams import PromptStream, TextStream
 from babelscope.interp.tuned_lens import TunedTranslators, agreement
@@ -54,6 +57,17 @@ def translators_of(anatomy, stream=STREAM, tokenizer=None):
 @pytest.fixture
 def few_steps(monkeypatch):
     monkeypatch.setattr(training, "STEPS", 3)
+
+
+def test_what_is_held_out_does_not_shape_the_translators(few_steps):
+    anatomy = Anatomy(make_model("gpt2"))
+    found, reading = translators_of(anatomy)
+    held_out = np.isin(reading.document, found["document"].to_numpy())
+    for other, same in ((held_out, True), (~held_out, False)):
+        items = [Item(i.ids[::-1].copy(), i.index) if other[i.index] else i for i in reading.items]
+        changed = TunedTranslators(STREAM).drive(anatomy, None, replace(reading, items=items), items)
+        assert np.array_equal(changed["weight"], found["weight"]) == same
+        assert not np.allclose(changed["kl_tuned"], found["kl_tuned"])
 
 
 @pytest.fixture(scope="module")
