@@ -129,9 +129,10 @@ class TunedLens(LogitLens):
     def __init__(self, anatomy: Anatomy, found: xr.Dataset):
         super().__init__(anatomy)
         if missing := [name for name in ("weight", "bias", "model") if name not in found]:
+            there = ", ".join(map(str, found)) or "nothing"
             raise InputError(
-                f"no translators: {', '.join(map(repr, missing))} not among {', '.join(found) or 'nothing'}; "
-                "give what TunedTranslators found"
+                f"no translators: {', '.join(map(repr, missing))} not among {there}; give what "
+                "TunedTranslators found"
             )
         if "step" in found["weight"].dims:
             raise InputError(
