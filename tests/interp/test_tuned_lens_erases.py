@@ -1,4 +1,4 @@
-"""What the tuned lens cannot show: a middle layer that decodes to the pivot when the output is the target's."""
+"""What the tuned lens cannot show: a middle layer that decodes to the pivot where the target comes out."""
 
 from __future__ import annotations
 
