@@ -11,6 +11,7 @@ resumes at the next shard.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -67,11 +68,14 @@ class Executor:
         self._readings: dict[str, Reading] = {}
 
     def key(self, measure: Measure[Any], fingerprint: str) -> Key:
+        config = measure.config | custom_names(self.series.config.get("model_type", ""))
+        if isinstance(measure, FromModel) and measure.needs:  # what it is handed decides its result too
+            config["needs"] = asdict(self.key(measure.needs, fingerprint))
         return Key(
             fingerprint,
             measure.name,
             measure.version,
-            digest(measure.config | custom_names(self.series.config.get("model_type", ""))),
+            digest(config),
             measure.stream.key,
             self.series.tokenizer_hash,
             self.dtype,
@@ -180,14 +184,29 @@ class Executor:
 
 
 def with_sources(measures: Sequence[Measure[Any]]) -> list[Measure[Any]]:
-    """`measures`, and before those that read or need another's result that other."""
+    """`measures`, and before those that read or need another's result that other.
+
+    Raises
+    ------
+    InputError
+        If two of one name would be measured.
+    """
     found: dict[str, Measure[Any]] = {}
+
+    def add(measure: Measure[Any]) -> None:
+        if isinstance(measure, Derive):
+            add(measure.source)
+        if isinstance(measure, FromModel) and measure.needs:
+            add(measure.needs)
+        same = found.setdefault(measure.name, measure)
+        if (same.config, same.stream.key) != (measure.config, measure.stream.key):
+            raise InputError(
+                f"two different {measure.name!r} are wanted, one of them by another measure; measure them in "
+                "two sweeps"
+            )
+
     for measure in measures:
-        other = measure.source if isinstance(measure, Derive) else None
-        other = measure.needs if isinstance(measure, FromModel) else other
-        if other is not None and other.name not in {m.name for m in measures}:
-            found.setdefault(other.name, other)
-        found[measure.name] = measure
+        add(measure)
     return list(found.values())
 
 

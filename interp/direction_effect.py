@@ -270,7 +270,9 @@ class _Changing:
         self, normed: Float[Tensor, "*rows d_model"], strength: Float[Tensor, "*rows"]
     ) -> np.ndarray:
         """Of tokens whose logits have this log-sum-exp, among the whole vocabulary."""
-        _, normaliser = self.readout.top(normed.reshape(-1, normed.shape[-1]))
+        from babelscope.interp.survey import survey
+
+        normaliser = survey(self.readout, normed.reshape(-1, normed.shape[-1])).normaliser
         return (strength - normaliser.reshape(strength.shape)).exp().cpu().numpy()
 
 

@@ -1,10 +1,12 @@
-"""Logit lens: read a hidden state as if it were the last one.
+"""Lenses: read a hidden state as if it were the last one.
 
-    logits_l = W_U · norm_f(h_l) + b_U
+    logit lens    logits_l = W_U · norm_f(h_l) + b_U
+    tuned lens    the same of h_l + A_l h_l + b_l, with translators A_l, b_l trained to the last block
 
 h_l is the residual stream after block l, norm_f the model's final norm with fresh statistics,
 W_U its unembedding (nostalgebraist, "interpreting GPT: the logit lens", 2020). At the last block
-this is the model's own output; `check_readout` holds every checkpoint to that.
+this is the model's own output; `check_readout` holds every checkpoint to that. Translators
+(arXiv 2303.08112) are those that `tuned_lens` measures; at the last block there is none.
 
 Nothing here ever holds layers × positions × vocabulary: callers pick positions first and, where
 they compare a few tokens, columns first. What needs the whole vocabulary goes through it in blocks.
@@ -12,9 +14,11 @@ they compare a few tokens, columns first. What needs the whole vocabulary goes t
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import torch
+import xarray as xr
 from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -51,23 +55,8 @@ class Readout:
         logits = einsum(normed, weight, "... d, token d -> ... token")
         return logits if self.bias is None else logits + self.bias[columns]
 
-    def top(self, normed: Float[Tensor, "row d_model"]) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"]]:
-        """The most likely token of each row, and the log-sum-exp of its logits, in float32."""
-        best = torch.zeros(len(normed), dtype=torch.long, device=normed.device)
-        highest = torch.full((len(normed),), -torch.inf, device=normed.device)
-        normaliser = highest.clone()
-        for start in range(0, self.vocabulary, BLOCK):
-            block = slice(start, start + BLOCK)
-            logits = normed @ self.unembed[block].T
-            logits = (logits if self.bias is None else logits + self.bias[block]).float()
-            high, where = logits.max(-1)
-            best = torch.where(high > highest, where + start, best)
-            highest = torch.maximum(high, highest)
-            normaliser = torch.logaddexp(normaliser, logits.logsumexp(-1))
-        return best, normaliser
 
-
-class LogitLens(Readout):
+class LogitLens:
     """The model's own readout, applied to any layer.
 
     Parameters
@@ -77,23 +66,114 @@ class LogitLens(Readout):
     """
 
     def __init__(self, anatomy: Anatomy):
-        super().__init__(anatomy)
-        self.norm = anatomy.final_norm
+        self.norm, self.readout = anatomy.final_norm, Readout(anatomy)
 
-    def normed(self, hidden: Float[Tensor, "*rows d_model"], *, layer: int) -> Float[Tensor, "*rows d_model"]:
-        """What the unembedding reads of the states after block `layer`."""
-        del layer  # the same at every one
+    def normed(
+        self, hidden: Float[Tensor, "*rows d_model"], *, layer: int | None = None
+    ) -> Float[Tensor, "*rows d_model"]:
+        """What the unembedding reads of the states after block `layer`; here the same at every one."""
+        del layer
         return self.norm(hidden)
 
     def logits(
-        self, hidden: Float[Tensor, "*rows d_model"], *, tokens: Int[Tensor, " columns"] | None = None
+        self,
+        hidden: Float[Tensor, "*rows d_model"],
+        *,
+        layer: int | None = None,
+        tokens: Int[Tensor, " columns"] | None = None,
     ) -> Float[Tensor, "*rows columns"]:
-        """As `Readout.logits`, of raw block outputs."""
-        return super().logits(self.norm(hidden), tokens=tokens)
+        """As `Readout.logits`, of raw outputs of block `layer`."""
+        return self.readout.logits(self.normed(hidden, layer=layer), tokens=tokens)
 
-    def top(self, hidden: Float[Tensor, "row d_model"]) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"]]:
-        """As `Readout.top`, of raw block outputs."""
-        return super().top(self.norm(hidden))
+
+class TunedLens(LogitLens):
+    """The model's readout of translated states.
+
+    It is trained to say what the last block says, so it may hide that a middle one says something else.
+
+    Parameters
+    ----------
+    anatomy
+        The model.
+    found
+        What `TunedTranslators` found for this very model: `weight`, `bias` and `model`.
+
+    Raises
+    ------
+    InputError
+        If the translators are of several checkpoints, of another shape or of another model.
+    """
+
+    def __init__(self, anatomy: Anatomy, found: xr.Dataset):
+        super().__init__(anatomy)
+        if missing := [name for name in ("weight", "bias", "model") if name not in found]:
+            there = ", ".join(map(str, found)) or "nothing"
+            raise InputError(
+                f"no translators: {', '.join(map(repr, missing))} not among {there}; give what "
+                "TunedTranslators found"
+            )
+        if "step" in found["weight"].dims:
+            raise InputError(
+                f"translators of {found.sizes['step']} checkpoints; choose one with .sel(step=...)"
+            )
+        width = self.readout.unembed.shape[1]
+        expected = (anatomy.n_layers - 1, width, width)
+        if found["weight"].shape != expected or found["bias"].shape != expected[:2]:
+            raise InputError(
+                f"translators of shape {found['weight'].shape} and {found['bias'].shape}, where this model "
+                f"needs {expected} and {expected[:2]}; train them on it"
+            )
+        own = model_digest(anatomy)
+        if (trained := str(found["model"].item())) != own:
+            raise InputError(
+                f"translators of model {trained} for model {own}: other weights, or another dtype; train "
+                "them on this one"
+            )
+        self.weight = torch.as_tensor(found["weight"].to_numpy(), device=anatomy.device)
+        self.shift = torch.as_tensor(found["bias"].to_numpy(), device=anatomy.device)
+
+    def normed(
+        self, hidden: Float[Tensor, "*rows d_model"], *, layer: int | None = None
+    ) -> Float[Tensor, "*rows d_model"]:
+        """What the unembedding reads of the translated states after block `layer`, counted from 1.
+
+        Raises
+        ------
+        InputError
+            If the layer is not said or is none of the model's.
+        """
+        last = len(self.weight) + 1
+        if layer is None or not 1 <= layer <= last:
+            raise InputError(f"layer={layer}: a tuned lens differs by layer; give one of 1 to {last}")
+        if layer == last:
+            return self.norm(hidden)
+        return self.norm(translated(hidden, self.weight[layer - 1], self.shift[layer - 1]))
+
+
+def translated(
+    hidden: Float[Tensor, "*rows d_model"],
+    weight: Float[Tensor, "d_model d_model"],
+    bias: Float[Tensor, " d_model"],
+) -> Float[Tensor, "*rows d_model"]:
+    """h + A h + b, computed in the translator's float32 and returned in the state's type."""
+    exact = hidden.float()
+    return (exact + exact @ weight.T + bias).to(hidden.dtype)
+
+
+def model_digest(anatomy: Anatomy) -> str:
+    """Name of a model's weights as they are in memory: shapes, types and values.
+
+    Of the final norm and the unembedding every byte counts, of other weights up to 1,024 evenly spaced
+    values each: training moves nearly all of them, and whole models are too large to hash at every use.
+    """
+    seen = hashlib.sha256(str(anatomy.final_norm).encode())  # its epsilon too
+    bias = [] if anatomy.unembed_bias is None else [anatomy.unembed_bias]
+    sampled = [values.detach().flatten() for values in anatomy.model.parameters()]
+    sampled = [values[:: max(1, -(-len(values) // 1024))] for values in sampled]
+    for values in (*anatomy.final_norm.parameters(), anatomy.unembed, *bias, *sampled):
+        seen.update(f"{values.dtype} {tuple(values.shape)}".encode())
+        seen.update(values.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return seen.hexdigest()[:20]
 
 
 def check_readout(anatomy: Anatomy, input_ids: Int[Tensor, "batch position"]) -> float:

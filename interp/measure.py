@@ -18,6 +18,7 @@ no more than reading its results.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -132,13 +133,16 @@ class Observe(FromModel[R]):
         """A fresh accumulator for these items."""
 
 
+UNDIVIDED = sys.maxsize  # `shard_tokens` of a measure that is no sum over shards
+
+
 class Drive(FromModel[R]):
     """A measure that needs the model to itself.
 
     Attributes
     ----------
     shard_tokens
-        Tokens of the stream in one shard, about: what a kill may cost.
+        Tokens of the stream in one shard, about: what a kill may cost. `UNDIVIDED` for one shard of all.
     """
 
     shard_tokens: int = 1 << 13

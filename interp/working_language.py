@@ -20,14 +20,16 @@ All but the share take the whole vocabulary; `vocabulary=False` leaves them out.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import xarray as xr
 
 from babelscope.interp.measure import Item, Observe, Observer
 from babelscope.interp.streams import PromptReading, PromptStream
+from babelscope.interp.tuned_lens import TunedTranslators
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from babelscope.interp.anatomy import Anatomy, Site
     from babelscope.interp.batching import Batch
+    from babelscope.interp.lens import LogitLens
 
 DRAWS = 20  # random sets: enough for a 90 % null band that no single draw decides
 NEIGHBOURS = 20  # a random token is drawn among this many of like frequency
@@ -83,6 +86,8 @@ class WorkingLanguage(Observe[PromptReading]):
         Identifier probes of pivot and targets.
     vocabulary
         Whether to read the whole vocabulary; without it there are only shares.
+    translators
+        Of the tuned lens, to read with; the logit lens without.
     """
 
     name: ClassVar[str] = "working_language"
@@ -90,16 +95,36 @@ class WorkingLanguage(Observe[PromptReading]):
     sites: ClassVar[frozenset[str]] = frozenset({"residual"})
     random_init: ClassVar[bool] = True
 
-    def __init__(self, stream: PromptStream, *, vocabulary: bool = True):
+    def __init__(
+        self,
+        stream: PromptStream,
+        *,
+        vocabulary: bool = True,
+        translators: TunedTranslators | None = None,
+    ):
         self.stream = stream
         self.vocabulary = vocabulary
+        self.needs = translators
+        self.translations: xr.Dataset | None = None
 
     @property
     def config(self) -> dict[str, Any]:
         return {"draws": DRAWS, "neighbours": NEIGHBOURS, "vocabulary": self.vocabulary}
 
+    def using(self, found: xr.Dataset) -> Self:
+        """With the translators of the model that is read."""
+        ready = copy.copy(self)
+        ready.translations = found
+        return ready
+
     def observer(self, anatomy: Anatomy, reading: PromptReading, shard: Sequence[Item]) -> Observer:
-        return _Cells(anatomy, reading, [item.index for item in shard], vocabulary=self.vocabulary)
+        from babelscope.interp.lens import LogitLens, TunedLens
+
+        if self.needs and self.translations is None:
+            raise ValueError("translators are needed, and `using` was not called with them")
+        lens = LogitLens(anatomy) if self.translations is None else TunedLens(anatomy, self.translations)
+        prompts = [item.index for item in shard]
+        return _Cells(lens, anatomy.n_layers, reading, prompts, vocabulary=self.vocabulary)
 
     def combine(self, parts: Sequence[xr.Dataset], reading: PromptReading) -> xr.Dataset:
         """All cells, with each prompt's concept and language."""
@@ -110,20 +135,27 @@ class WorkingLanguage(Observe[PromptReading]):
         return whole.assign_attrs(
             intermediate=list(intermediate_layers(whole.sizes["layer"])),
             dropped=list(reading.dropped),
-            lens="logit",
+            lens="tuned" if self.needs else "logit",
         )
 
 
 class _Cells:
     """Cells of one shard, filled layer by layer."""
 
-    def __init__(self, anatomy: Anatomy, reading: PromptReading, prompts: Sequence[int], *, vocabulary: bool):
+    def __init__(
+        self,
+        lens: LogitLens,
+        n_layers: int,
+        reading: PromptReading,
+        prompts: Sequence[int],
+        *,
+        vocabulary: bool,
+    ):
         import torch
 
-        from babelscope.interp.lens import LogitLens, Readout
         from babelscope.interp.survey import TOP
 
-        self.lens, self.readout, self.vocabulary = LogitLens(anatomy), Readout(anatomy), vocabulary
+        self.lens, self.readout, self.vocabulary = lens, lens.readout, vocabulary
         self.languages = list(reading.languages)
         self.elsewhere = reading.elsewhere
         self.concept = np.array([reading.concepts.index(probe.concept) for probe in reading.probes])
@@ -131,10 +163,12 @@ class _Cells:
         self.row = {prompt: row for row, prompt in enumerate(prompts)}
         tokens = _by_concept(reading)
         columns = np.unique(tokens[tokens != NOBODY])
-        self.tokens, self.columns = (torch.as_tensor(a, device=anatomy.device) for a in (tokens, columns))
+        self.tokens, self.columns = (
+            torch.as_tensor(a, device=self.readout.unembed.device) for a in (tokens, columns)
+        )
         self.places = torch.searchsorted(self.columns, self.tokens)
 
-        cell = {"layer": anatomy.n_layers, "prompt": len(prompts)}
+        cell = {"layer": n_layers, "prompt": len(prompts)}
         by_language = cell | {"language": len(self.languages)}
         by_draw = cell | {"draw": DRAWS, "language": len(self.languages)}
         missing = np.float32(np.nan)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from babelscope.core.errors import InputError
-from babelscope.interp import lens as lens_module
 from babelscope.interp.anatomy import Anatomy, Site
 from babelscope.interp.lens import LogitLens, Readout, check_readout, log_mean_exp
 
@@ -38,16 +37,6 @@ def test_columns_are_a_slice_of_the_whole(tiny):
     hidden, some = residuals(tiny.anatomy)[1], torch.tensor([3, 1, 4])
     lens = LogitLens(tiny.anatomy)
     torch.testing.assert_close(lens.logits(hidden, tokens=some), lens.logits(hidden)[..., some])
-
-
-def test_the_vocabulary_in_blocks_gives_what_the_whole_gives(tiny, monkeypatch):
-    monkeypatch.setattr(lens_module, "BLOCK", 70)  # the last block is not full
-    lens = LogitLens(tiny.anatomy)
-    hidden = residuals(tiny.anatomy)[1][0]
-    best, normaliser = lens.top(hidden)
-    logits = lens.logits(hidden)
-    assert torch.equal(best, logits.argmax(-1))
-    torch.testing.assert_close(normaliser, logits.logsumexp(-1))
 
 
 def test_columns_are_float32_whatever_the_models_type(tiny):
