@@ -169,6 +169,7 @@ def spelled(cells: xr.Dataset, reading: TableReading) -> xr.Dataset:
         language=list(reading.identifiers),
         spoken=("prompt", [prompt.language for prompt in reading.prompts]),
         concept=("prompt", [prompt.concept for prompt in reading.prompts]),
+        prompt_text=("prompt", [prompt.text for prompt in reading.prompts]),
         start=("prompt", [max(0, len(item.ids) - width) for item in reading.items]),
     )
 
@@ -231,4 +232,4 @@ def read_table(anatomy: Anatomy, reading: TableReading, *, lens: LogitLens | Non
     check_readout(anatomy, torch.as_tensor(item.ids, device=anatomy.device)[None])
     cells = _Cells(lens or LogitLens(anatomy), anatomy.n_layers, [item], width=len(item.ids))
     observe(anatomy, [item], [(LensTable.sites, cells)], tokens=len(item.ids))
-    return spelled(cells.result(), reading).isel(prompt=0, drop=True)
+    return spelled(cells.result(), reading).isel(prompt=0)
