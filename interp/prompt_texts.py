@@ -146,9 +146,7 @@ def examples(reading: PromptReading, language: str) -> tuple[Prompt, ...]:
     chosen: dict[str, int] = {}
     for item, probe in zip(reading.items, reading.probes, strict=True):
         best = chosen.get(probe.concept)
-        if probe.language == language and (
-            best is None or len(item.ids) < len(reading.items[best].ids)
-        ):
+        if probe.language == language and (best is None or len(item.ids) < len(reading.items[best].ids)):
             chosen[probe.concept] = item.index
     probes = [reading.probes[chosen[concept]] for concept in reading.concepts if concept in chosen]
     return tuple(Prompt(p.prompt, p.identifier + p.rest, p.language, p.concept) for p in probes)
@@ -186,3 +184,12 @@ def read_prompts(prompts: Sequence[Prompt], tokenizer: Any) -> TableReading:
         items.append(Item(ids[:read], len(items)))
         following.append(int(ids[read]) if read < len(ids) else NOTHING)
     return TableReading(items, tuple(prompts), np.array(following), {}, tokenizer)
+
+
+def ends_within_a_token(tokenizer: Any, text: str) -> bool:
+    """Whether the text's last token would be another if a word followed, as where it ends in a space.
+
+    The model has then hardly ever met such an end, and what it decodes to there says little.
+    """
+    alone, followed = (read_prompts([Prompt(text, rest)], tokenizer).items[0].ids for rest in ("", "a"))
+    return len(followed) < len(alone)

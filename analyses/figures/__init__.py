@@ -2,6 +2,7 @@
 
 from babelscope.analyses.figures.comparison import comparison_figure
 from babelscope.analyses.figures.layer_map import layer_map_figure
+from babelscope.analyses.figures.lens_table import lens_table_figure
 from babelscope.analyses.figures.losses import losses_figure
 from babelscope.analyses.figures.mix import mix_figure
 from babelscope.analyses.figures.neurons import neurons_figure
@@ -13,6 +14,7 @@ from babelscope.analyses.figures.working_language import working_language_figure
 __all__ = [
     "comparison_figure",
     "layer_map_figure",
+    "lens_table_figure",
     "losses_figure",
     "mix_figure",
     "neurons_figure",

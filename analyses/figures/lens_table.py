@@ -176,7 +176,9 @@ class _Panel:
         ]
         places = range(len(self.given))
         hover = [[self._hover(step, layer, place) for place in places] for layer in range(len(self.layers))]
-        ahead = [f"came next: {written(token)}" if token else "the prompt ends here" for token in self.following]
+        ahead = [
+            f"came next: {written(token)}" if token else "the prompt ends here" for token in self.following
+        ]
         return {
             "z": [*z.tolist(), [0.001] * len(self.given)],
             "text": [*text, [written(token, self.most) for token in self.following]],
