@@ -137,7 +137,7 @@ def top_k(
 
 
 def spelled(cells: xr.Dataset, reading: TableReading) -> xr.Dataset:
-    """Cells by (layer, prompt, position, rank) with what they say; a shorter prompt leaves its last ones empty.
+    """Cells by (layer, prompt, position, rank) with what they say; a shorter prompt's last are empty.
 
     Variables: `token`, `text`, `probability` and `language_of` (an index of `language`, or NOBODY) of every
     rank; `entropy` in nats; at every position the prompt's own token, `given` and `given_text`, and the one
@@ -175,15 +175,17 @@ def spelled(cells: xr.Dataset, reading: TableReading) -> xr.Dataset:
 
 
 def spellings(tokenizer: Any, tokens: Iterable[int]) -> dict[int, str]:
-    """The text that each token is inside a text; nothing for NOTHING."""
+    """The text that each token is inside a text; its number where it has none, and nothing for NOTHING."""
 
-    def spelled(token: int) -> str:
+    def spelling(token: int) -> str:
+        name = tokenizer.convert_ids_to_tokens(token)
+        if name is None:  # an unembedding may have more rows than there are tokens
+            return f"<{token}>"
         text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
         # A SentencePiece decoder drops the white space that begins a text, so a token alone loses its own.
-        dropped = tokenizer.convert_ids_to_tokens(token).startswith("\u2581") and not text.startswith(" ")
-        return " " + text if dropped else text
+        return " " + text if name.startswith("\u2581") and not text.startswith(" ") else text
 
-    return {NOTHING: ""} | {token: spelled(token) for token in map(int, tokens) if token != NOTHING}
+    return {NOTHING: ""} | {token: spelling(token) for token in map(int, tokens) if token != NOTHING}
 
 
 def lens_table(

@@ -31,6 +31,7 @@ MOST_STEPS = 9
 CODE = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace'
 PLAIN = "#b4bbc4"  # tokens that are no language's own identifier
 DEEPEST = 0.85  # opacity at probability 1: text stays readable
+FAINTEST = 0.15  # at probability 0, where it is a language's: whose it is can be told
 CELL = 28  # px, a row
 WIDTH = 960  # px that a table can count on, for how much of a token fits
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "→", "\r": "␍"}
@@ -49,7 +50,7 @@ def written(token: str, most: int | None = None) -> str:
 
 
 def _literally(text: str) -> str:
-    return html.escape(text).replace("$", "&#36;")
+    return html.escape(text, quote=False).replace("$", "&#36;")
 
 
 def some_steps(steps: Sequence[int], *, most: int = MOST_STEPS) -> list[int]:
@@ -198,17 +199,17 @@ class _Panel:
 
 
 def _scale(colours: Sequence[str]) -> list[tuple[float, str]]:
-    """A colour scale of one unit per colour, each from white to deep."""
+    """A colour scale of one unit per colour, each from faint to deep."""
     unit = 1 / len(colours)
     return [
-        (unit * (which + end), colour)
-        for which, deep in enumerate(colours)
-        for end, colour in ((0, "rgb(255,255,255)"), (1, _over_white(deep)))
+        (unit * (which + end), _over_white(colour, opacity))
+        for which, colour in enumerate(colours)
+        for end, opacity in ((0, FAINTEST if colour != PLAIN else 0), (1, DEEPEST))
     ]
 
 
-def _over_white(colour: str) -> str:
-    mixed = (round(255 - DEEPEST * (255 - int(colour[i : i + 2], 16))) for i in (1, 3, 5))
+def _over_white(colour: str, opacity: float) -> str:
+    mixed = (round(255 - opacity * (255 - int(colour[i : i + 2], 16))) for i in (1, 3, 5))
     return "rgb({},{},{})".format(*mixed)
 
 

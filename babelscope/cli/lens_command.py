@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import glob
+import html
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +32,19 @@ if TYPE_CHECKING:
 
 COLUMN = 14  # characters of the terminal that a position takes
 MOST = 8  # positions that are printed
+PAGE = Template("""<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>$title</title></head>
+<body style="font: 15px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 24px auto; padding: 0 16px">
+<h1 style="font-size: 20px">$title</h1>
+<pre style="background: #f6f8fa; padding: 10px 14px; white-space: pre-wrap">$prompt</pre>
+$figure
+<p>Each cell is the token that a layer's state decodes to after the token below it; the last layer is the
+model's output. Coloured are the tokens that begin identifiers of one language only. Point at a cell for the
+likeliest five.</p>
+</body>
+</html>
+""")
 
 
 def command(
@@ -47,7 +63,9 @@ def command(
         list[Path] | None,
         typer.Option(help="Identifier probes of your own, whose identifiers are coloured too."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="An HTML page to write, with all positions' tops.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="An HTML page to write: the table, with more on pointing at a cell.")
+    ] = None,
     device: Device = None,
     dtype: Dtype = "float32",
     as_json: Json = False,
@@ -74,14 +92,16 @@ def command(
     except BrokenWeightsError as error:
         raise InputError(str(error)) from None
     if out is not None:
-        _write(table, out, series)
+        _write(table, text, out, series)
     if as_json:
-        emit(_document(table, text, notes) | {"files": {"table": str(out)} if out else {}})
+        findings = {"findings": [asdict(finding) for finding in series.findings]}
+        emit(_document(table, text, notes) | findings | {"files": {"table": str(out)} if out else {}})
     else:
         for one in table["step"].to_numpy():
             _print(table.sel(step=one), series)
-        say(*(f"! {note}" for note in notes), *([f"table: {out}"] if out else []))
-    return 0
+        found = [f"{finding.kind}: {finding.detail}" for finding in series.findings]
+        say(*(f"! {note}" for note in notes + found), *([f"table: {out}"] if out else []))
+    return 1 if series.findings else 0
 
 
 def _text(given: str) -> str:
@@ -185,11 +205,17 @@ def _style(colours: dict[str, str], languages: list[str], whose: int, right: boo
     return f"bold {colour}".strip() if right else colour
 
 
-def _write(table: xr.Dataset, out: Path, series: Series) -> None:
+def _write(table: xr.Dataset, text: str, out: Path, series: Series) -> None:
     from babelscope.analyses.figures import lens_table_figure
 
     figure = lens_table_figure(table, pivot=series.pivot, target=series.target)
-    write_text(out, figure.to_html(config={"displaylogo": False, "responsive": True}))
+    steps = ", ".join(f"{step:,}" for step in table["step"].to_numpy())
+    page = PAGE.substitute(
+        title=html.escape(f"Lens table: {series.directory.name}, step {steps}"),
+        prompt=html.escape(text),
+        figure=figure.to_html(full_html=False, config={"displaylogo": False, "responsive": True}),
+    )
+    write_text(out, page)
 
 
 def _document(table: xr.Dataset, text: str, notes: list[str]) -> dict[str, Any]:
