@@ -9,6 +9,12 @@ import xarray as xr
 from babelscope.analyses.figures import lens_table_figure
 from babelscope.analyses.figures.lens_table import DEEPEST, some_steps, visible, written
 from babelscope.analyses.figures.style import PIVOT, TARGET
+from babelscope.analyses.sweep import sweep
+from babelscope.checkpoints.series import Series
+from babelscope.interp.lens_table import LensTable
+from babelscope.interp.prompt_texts import ProbePrompts, Prompt, PromptTexts
+from babelscope.interp.streams import PromptStream
+from tests.questions import PROBES
 
 CELL = ("step", "layer", "prompt", "position")
 
@@ -163,3 +169,18 @@ def test_the_slider_has_every_step_and_the_menu_every_prompt():
 @pytest.mark.parametrize(("steps", "most", "kept"), [([3, 1, 2], 9, [1, 2, 3]), (range(100), 3, [0, 50, 99])])
 def test_some_steps_keep_the_first_and_the_last(steps, most, kept):
     assert some_steps(list(steps), most=most) == kept
+
+
+def test_tables_that_a_sweep_stored_are_those_of_each_checkpoint_and_can_be_drawn(make_run):
+    series = Series.open(make_run(steps=(0, 10)))
+    probes = ProbePrompts(PromptStream(PROBES, background={}), language="php")
+    found = sweep(series, [LensTable(probes)])["lens_table"]
+    for row, text in enumerate(found["prompt_text"].to_numpy()):
+        alone = series.lens_table(text, steps=[0, 10], probes=PROBES)
+        mine = found.isel(prompt=row, position=slice(alone.sizes["position"]))
+        assert (mine["text"] == alone["text"]).all()
+        assert (mine["language_of"] == alone["language_of"]).all()
+    figure = lens_table_figure(found, pivot="python", target="php")
+    assert figure.data[0].text[-1][-1].removeprefix("␣") in ("count", "echo")
+    own = sweep(series, [LensTable(PromptTexts([Prompt("n = len")]))])["lens_table"]
+    assert [trace.name for trace in lens_table_figure(own).data if trace.name] == ["any other token"]
