@@ -264,7 +264,8 @@ class Series:
         """
         from babelscope.checkpoints.looking import look
 
-        return look(self, prompt, steps=steps, probes=probes, device=device, dtype=dtype)
+        series: Any = self  # a checker of types meets this file by two names
+        return look(series, prompt, steps=steps, probes=probes, device=device, dtype=dtype)
 
     @property
     def state(self) -> Path:

@@ -101,7 +101,7 @@ def lens_table_figure(
     for name, colour in (*keys, ("any other token", PLAIN)):
         marker = {"symbol": "square", "size": 11, "color": faded(colour, DEEPEST)}
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker=marker))
-    steps = table["step"].to_numpy() if "step" in table.coords else []
+    steps = table["step"].to_numpy().tolist() if "step" in table.coords else []
     above = 44 + (44 if len(panels) > 1 else 0)
     below = 52 + (66 if len(steps) > 1 else 0)
     figure.update_layout(
@@ -124,7 +124,7 @@ def lens_table_figure(
     )
     figure.add_hline(y=layers[-1] + 0.5, line={"color": INK, "width": 1.4})
     if len(panels) > 1:
-        figure.update_layout(updatemenus=[_menu(panels, others=len(figure.data) - len(panels))])
+        figure.update_layout(updatemenus=[_menu(panels, others=len(keys) + 1)])
     if len(steps) > 1:
         figure.update_layout(sliders=[_slider(panels, steps, below=below)])
     return figure
