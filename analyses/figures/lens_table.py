@@ -110,7 +110,7 @@ def lens_table_figure(
         margin={**MARGIN, "t": above, "b": below, "l": 92},
         showlegend=bool(languages),
         xaxis={**panels[0].axis, "fixedrange": True, "showline": False, "ticks": "", "tickangle": 0},
-        hoverlabel={"font": {"family": CODE, "size": 12}, "align": "left"},
+        hoverlabel={"font": {"family": CODE, "size": 12, "color": INK}, "align": "left"},
     )
     figure.update_xaxes(tickfont={"family": CODE, "size": 11, "color": INK})
     figure.update_yaxes(

@@ -8,7 +8,7 @@ import xarray as xr
 
 from babelscope.analyses.figures import lens_table_figure
 from babelscope.analyses.figures.lens_table import DEEPEST, some_steps, visible, written
-from babelscope.analyses.figures.style import PIVOT, TARGET
+from babelscope.analyses.figures.style import INK, PIVOT, TARGET
 from babelscope.analyses.sweep import sweep
 from babelscope.checkpoints.series import Series
 from babelscope.interp.lens_table import LensTable
@@ -136,6 +136,7 @@ def test_a_long_token_is_cut_in_its_cell_and_whole_on_hovering():
     assert name in cells.hovertext[0][0]
     assert "100.0%" in cells.hovertext[0][0]
     assert "1.00 nats" in cells.hovertext[0][0]
+    assert lens_table_figure(whole).layout.hoverlabel.font.color == INK  # else it is as pale as its frame
 
 
 def test_of_a_long_prompt_the_last_positions_are_drawn_and_the_rest_is_counted():
