@@ -177,13 +177,10 @@ class _Panel:
         ]
         places = range(len(self.given))
         hover = [[self._hover(step, layer, place) for place in places] for layer in range(len(self.layers))]
-        ahead = [
-            f"came next: {written(token)}" if token else "the prompt ends here" for token in self.following
-        ]
         return {
             "z": [*z.tolist(), [0.001] * len(self.given)],
             "text": [*text, [written(token, self.most) for token in self.following]],
-            "hovertext": [*hover, ahead],
+            "hovertext": [*hover, [self._ahead(place) for place in places]],
         }
 
     def _bold(self, token: str) -> str:
@@ -195,7 +192,13 @@ class _Panel:
         lines = [f"{chance:.1%} {written(text)}" for text, chance in likely]
         where = "output" if layer == len(self.layers) - 1 else f"layer {self.layers[layer]}"
         entropy = f"entropy {self.of['entropy'][cell]:.2f} nats"
-        return "<br>".join([f"{where} after {written(self.given[place])}", *lines, entropy])
+        return "<br>".join(
+            [f"{where} after {written(self.given[place])}", *lines, entropy, self._ahead(place)]
+        )
+
+    def _ahead(self, place: int) -> str:
+        token = self.following[place]
+        return f"came next: {written(token)}" if token else "the prompt ends here"
 
 
 def _scale(colours: Sequence[str]) -> list[tuple[float, str]]:

@@ -86,6 +86,7 @@ def test_cells_hold_the_decoded_tokens_and_above_them_what_came_next():
     cells = lens_table_figure(two_layers(), pivot="python", target="php").data[0]
     assert list(map(list, cells.text)) == [["len", "x"], ["count", "<b>count</b>"], ["␣=", "count"]]
     assert list(cells.y) == [1, 2, 3]
+    assert [row[-1].rpartition("<br>")[2] for row in cells.hovertext] == ["came next: count"] * 3
     axis = lens_table_figure(two_layers(), pivot="python", target="php").layout.xaxis
     assert list(axis.ticktext) == ["&#36;n", "␣="]
 
