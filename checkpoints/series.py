@@ -11,7 +11,7 @@ The series of a model on the hub lives in the hub's cache: what is computed abou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,10 @@ from babelscope.core.files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
     from transformer_lens.model_bridge import TransformerBridge
+
+    from babelscope.probes.identifiers import ProbeSet
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,45 @@ class Series:
                 + "; ".join(f.detail for f in findings)
             )
         return replace(self, checkpoints=kept, findings=findings)
+
+    def lens_table(
+        self,
+        prompt: str,
+        *,
+        steps: Sequence[int] = (),
+        probes: ProbeSet | None = None,
+        device: str | None = None,
+        dtype: str = "float32",
+    ) -> xr.Dataset:
+        """What every layer decodes to at every position of a prompt; nothing of it is stored.
+
+        Parameters
+        ----------
+        prompt
+            Any text.
+        steps
+            Of the checkpoints to look at; default: the last.
+        probes
+            Whose identifiers are to be recognised among the decoded tokens.
+        device, dtype
+            Where and in which type the model runs, as torch names it; default: the first GPU if there is one.
+
+        Returns
+        -------
+        Dataset
+            As `babelscope.interp.lens_table.spelled` says, with a leading `step`;
+            `babelscope.analyses.figures.lens_table_figure` draws it.
+
+        Raises
+        ------
+        InputError, BrokenWeightsError
+            If there is no checkpoint at a step, if the prompt is empty or longer than the model's context, or
+            if a checkpoint cannot be opened.
+        """
+        from babelscope.checkpoints.looking import look
+
+        series: Any = self  # a checker of types meets this file by two names
+        return look(series, prompt, steps=steps, probes=probes, device=device, dtype=dtype)
 
     @property
     def state(self) -> Path:

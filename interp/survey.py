@@ -10,7 +10,7 @@ Logits l_v go by in blocks of columns; what is kept of them are sums and the bes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ from torch import Tensor
 from babelscope.interp.lens import BLOCK, Readout
 
 TOP = 5
+ROWS = 256  # at a time
 STRIDE = 64  # the k largest of a block lie in the k strides of largest maximum: one quick pass finds those
 ROUNDING = {
     torch.float32: 1e-5,
@@ -66,9 +67,16 @@ def survey(
     marks
         Logits to count the tokens above of; none if not given.
     """
-    rows, device = len(normed), normed.device
-    marks = torch.empty(rows, 0, device=device) if marks is None else marks
+    marks = torch.empty(len(normed), 0, device=normed.device) if marks is None else marks
     marks = marks + ROUNDING[readout.unembed.dtype] * (1 + marks.abs())
+    parts = [_survey(readout, *some) for some in zip(normed.split(ROWS), marks.split(ROWS), strict=True)]
+    return Survey(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Survey)))
+
+
+def _survey(
+    readout: Readout, normed: Float[Tensor, "row d_model"], marks: Float[Tensor, "row mark"]
+) -> Survey:
+    rows, device = len(normed), normed.device
     highest = torch.full((rows,), -torch.inf, device=device)
     total, moment = torch.zeros(rows, device=device), torch.zeros(rows, device=device)
     above = torch.zeros(rows, marks.shape[1], dtype=torch.long, device=device)

@@ -20,14 +20,14 @@ All but the share take the whole vocabulary; `vocabulary=False` leaves them out.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import xarray as xr
 
-from babelscope.interp.measure import Item, Observe, Observer
+from babelscope.interp.lens_measure import LensMeasure
+from babelscope.interp.measure import Item, Observer
 from babelscope.interp.streams import PromptReading, PromptStream
 from babelscope.interp.tuned_lens import TunedTranslators
 
@@ -73,7 +73,7 @@ def matched_sets(reading: PromptReading) -> dict[tuple[str, str], np.ndarray]:
     return {key: np.stack([alike(t) for t in reading.sets[key]], axis=1) for key in sorted(reading.sets)}
 
 
-class WorkingLanguage(Observe[PromptReading]):
+class WorkingLanguage(LensMeasure[PromptReading]):
     """What every layer decodes to at every prompt, by language.
 
     Result, by (layer, prompt): `share` and `mass` by language, `top`, `entropy`, `rank`; the same at random
@@ -102,29 +102,17 @@ class WorkingLanguage(Observe[PromptReading]):
         vocabulary: bool = True,
         translators: TunedTranslators | None = None,
     ):
+        super().__init__(translators)
         self.stream = stream
         self.vocabulary = vocabulary
-        self.needs = translators
-        self.translations: xr.Dataset | None = None
 
     @property
     def config(self) -> dict[str, Any]:
         return {"draws": DRAWS, "neighbours": NEIGHBOURS, "vocabulary": self.vocabulary}
 
-    def using(self, found: xr.Dataset) -> Self:
-        """With the translators of the model that is read."""
-        ready = copy.copy(self)
-        ready.translations = found
-        return ready
-
     def observer(self, anatomy: Anatomy, reading: PromptReading, shard: Sequence[Item]) -> Observer:
-        from babelscope.interp.lens import LogitLens, TunedLens
-
-        if self.needs and self.translations is None:
-            raise ValueError("translators are needed, and `using` was not called with them")
-        lens = LogitLens(anatomy) if self.translations is None else TunedLens(anatomy, self.translations)
         prompts = [item.index for item in shard]
-        return _Cells(lens, anatomy.n_layers, reading, prompts, vocabulary=self.vocabulary)
+        return _Cells(self.lens(anatomy), anatomy.n_layers, reading, prompts, vocabulary=self.vocabulary)
 
     def combine(self, parts: Sequence[xr.Dataset], reading: PromptReading) -> xr.Dataset:
         """All cells, with each prompt's concept and language."""
@@ -135,7 +123,7 @@ class WorkingLanguage(Observe[PromptReading]):
         return whole.assign_attrs(
             intermediate=list(intermediate_layers(whole.sizes["layer"])),
             dropped=list(reading.dropped),
-            lens="tuned" if self.needs else "logit",
+            lens=self.lens_name,
         )
 
 

@@ -3,6 +3,7 @@
 from babelscope.analyses.figures.comparison import comparison_figure
 from babelscope.analyses.figures.direction_effect import direction_effect_figure, layer_effect_figure
 from babelscope.analyses.figures.layer_map import layer_map_figure
+from babelscope.analyses.figures.lens_table import lens_table_figure, some_steps
 from babelscope.analyses.figures.linear_probes import linear_probes_figure
 from babelscope.analyses.figures.losses import losses_figure
 from babelscope.analyses.figures.mix import mix_figure
@@ -22,12 +23,14 @@ __all__ = [
     "direction_effect_figure",
     "layer_effect_figure",
     "layer_map_figure",
+    "lens_table_figure",
     "linear_probes_figure",
     "losses_figure",
     "mix_figure",
     "neurons_figure",
     "proportion_figure",
     "scores_figure",
+    "some_steps",
     "stages_figure",
     "working_language_figure",
     "working_languages_figure",

@@ -16,10 +16,11 @@ def states(tiny, *, rows=6):
     return torch.randn(rows, tiny.anatomy.unembed.shape[1], generator=generator)
 
 
-@pytest.mark.parametrize("block", [70, 128, 1024])  # the last is not full; strides fit; all at once
+@pytest.mark.parametrize("block", [3, 70, 128, 1024])  # fewer than TOP; last not full; strides; all
 def test_blocks_give_what_the_whole_vocabulary_gives(tiny, monkeypatch, block):
     monkeypatch.setattr(survey_module, "BLOCK", block)
     monkeypatch.setattr(survey_module, "STRIDE", 8)
+    monkeypatch.setattr(survey_module, "ROWS", 4)
     readout, normed = Readout(tiny.anatomy), states(tiny)
     logits = readout.logits(normed).double()
     marks = logits[:, [3, 250]]
@@ -45,6 +46,14 @@ def test_a_certain_state_has_no_entropy_and_an_even_one_the_logarithm_of_the_voc
     certain = survey(readout, torch.zeros(1, readout.unembed.shape[1]), marks=torch.tensor([[0.0]]))
     torch.testing.assert_close(certain.entropy, torch.zeros(1))
     assert (certain.top[0, 0], certain.above[0, 0]) == (7, 1)
+
+
+def test_large_logits_do_not_overflow(tiny):
+    readout, large = Readout(tiny.anatomy), 1e4 * torch.ones(1, tiny.anatomy.unembed.shape[1])
+    seen = survey(readout, large)
+    assert torch.isfinite(seen.entropy).all()
+    assert torch.isfinite(seen.top_probabilities).all()
+    assert seen.top[0, 0] == readout.logits(large).argmax()
 
 
 def test_bfloat16_gives_float32_near_the_exact_one(tiny):

@@ -248,7 +248,7 @@ def series(make_run):
 
 
 def working_language(stream=STREAM):
-    return WorkingLanguage(PromptStream(PROBES, background=TEXTS), TunedTranslators(stream))
+    return WorkingLanguage(PromptStream(PROBES, background=TEXTS), translators=TunedTranslators(stream))
 
 
 def test_every_checkpoint_and_the_random_model_have_translators_of_their_own(series, few_steps):

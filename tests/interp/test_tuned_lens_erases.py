@@ -74,7 +74,7 @@ def test_it_erases_a_middle_layer_that_decodes_to_the_pivot():
     text = translators.stream.read(tokenizer)
     found = translators.drive(anatomy, tokenizer, text, text.items)
     stream = PromptStream(PIVOT_FIRST, background=texts)
-    measure = WorkingLanguage(stream, translators)
+    measure = WorkingLanguage(stream, translators=translators)
     reading = stream.read(tokenizer)
 
     def top(measure):
