@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ WIDTH, NEURONS = 64, 256
 LOGIT = 2.0  # standard deviation of an unplanned token's logit
 IDENTIFIER = 1.5 * LOGIT  # the same, of an identifier's
 LEVEL = 4.5 * LOGIT  # logit of the identifier that a state decodes to; of 300 random ones the highest is at 3
-STRAGGLERS = 0.1  # of the prompts switch one block earlier than planned, and as many one later
+STRAGGLERS = 0.15  # of the concepts switch one block earlier than planned, and as many one later
 CONCENTRATION = 6.0  # of the Beta distribution of a concept's own share
 SPELLING = 0.8  # correlation between the unembeddings of an identifier's spellings
 
@@ -93,6 +93,25 @@ class Truth:
     switch: int
 
 
+class Cells(NamedTuple):
+    """The plan of one model.
+
+    Attributes
+    ----------
+    concept
+        (prompt,)
+    leader
+        (layer, prompt) 1 where the pivot's identifier is decoded, −1 the target's, 0 neither's; noise may turn
+        the first two round.
+    gap
+        (layer, prompt) logit of the pivot's identifier minus the target's.
+    """
+
+    concept: Int[np.ndarray, " prompt"]
+    leader: Int[np.ndarray, "layer prompt"]
+    gap: Float[np.ndarray, "layer prompt"]
+
+
 @dataclass(frozen=True)
 class Planted:
     """A model, the prompts it was made for, and what is true of both."""
@@ -109,7 +128,8 @@ def plant(family: str, plan: Plan, *, seed: int) -> Planted:
     anatomy = unplanted(family, plan, seed=seed)
     with torch.no_grad():
         _name(anatomy, reading)
-        _steer(anatomy, reading, _states(anatomy, reading, plan, rng))
+        states = _states(anatomy, reading, plan, draw(plan, reading, rng), rng)
+        _steer(anatomy, reading, states)
     return Planted(anatomy, reading, truth_of(plan))
 
 
@@ -204,19 +224,26 @@ def _unnamed(reading: PromptReading) -> Int[np.ndarray, " concept"]:
     return np.setdiff1d(np.arange(VOCABULARY), named)[: len(reading.concepts)]
 
 
-def _states(
-    anatomy: Anatomy, reading: PromptReading, plan: Plan, rng: np.random.Generator
-) -> Float[Tensor, "layer prompt d_model"]:
-    """The planned state after every block at the position before each identifier."""
+def draw(plan: Plan, reading: PromptReading, rng: np.random.Generator) -> Cells:
+    """Who leads in which cell, and by how much."""
     concept = np.array([reading.concepts.index(probe.concept) for probe in reading.probes])
     n, layer = len(concept), np.arange(1, plan.layers + 1)[:, None]
     uses = np.array([_beta(plan.share, rng) for _ in reading.concepts])[concept] > rng.random(n)
     neither = ~uses & (rng.random(n) < plan.other)
-    switch = plan.switch + rng.choice([-1, 0, 1], n, p=[STRAGGLERS, 1 - 2 * STRAGGLERS, STRAGGLERS])
-    leader = np.where(layer <= switch, np.where(uses, 1, np.where(neither, 0, -1)), -1)
+    late = rng.choice([-1, 0, 1], plan.concepts, p=[STRAGGLERS, 1 - 2 * STRAGGLERS, STRAGGLERS])
+    before = layer <= plan.switch + late[concept]
+    leader = np.where(before, np.where(uses, 1, np.where(neither, 0, -1)), -1)
     of_concept, of_prompt, of_cell = (rng.standard_normal(size) for size in (plan.concepts, n, leader.shape))
     gap = leader * plan.strength + plan.noise * (of_concept[concept] + of_prompt + of_cell) / 3**0.5
+    return Cells(concept, leader, gap)
 
+
+def _states(
+    anatomy: Anatomy, reading: PromptReading, plan: Plan, cells: Cells, rng: np.random.Generator
+) -> Float[Tensor, "layer prompt d_model"]:
+    """A planned state after every block at the position before each identifier."""
+    concept, leader, gap = cells
+    n = len(concept)
     best = np.where(leader == 0, LEVEL - plan.strength - np.abs(gap), LEVEL)
     wanted = np.stack([best + np.minimum(gap, 0), best - np.maximum(gap, 0)], axis=-1)
     matrix, constant = _readout(anatomy)
