@@ -87,9 +87,10 @@ class PivotShare:
         random = self._cells(null.sel(layer=self.intermediate_).expand_dims("step"), "")
         random["written"] = np.ones_like(random["pivot"])  # it writes nothing on purpose
         self.draws_ = {name: of(at, weights) for name, of in STATISTICS.items()}
+        concepts = len(np.unique(data["concept"]))
         rows = []
         for name, of in STATISTICS.items():
-            low, high = percentile_interval(self.draws_[name]).T
+            low, high = percentile_interval(self.draws_[name], clusters=concepts).T
             table = pd.DataFrame(
                 {
                     "step": steps,
