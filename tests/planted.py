@@ -118,6 +118,7 @@ class Planted:
 
     anatomy: Anatomy
     reading: PromptReading
+    cells: Cells
     truth: Truth
 
 
@@ -125,12 +126,12 @@ def plant(family: str, plan: Plan, *, seed: int) -> Planted:
     """A random model of `family` that does what `plan` says at the prompts of its reading."""
     rng = np.random.default_rng(seed)
     reading = prompts(plan, rng)
+    cells = draw(plan, reading, rng)
     anatomy = unplanted(family, plan, seed=seed)
     with torch.no_grad():
         _name(anatomy, reading)
-        states = _states(anatomy, reading, plan, draw(plan, reading, rng), rng)
-        _steer(anatomy, reading, states)
-    return Planted(anatomy, reading, truth_of(plan))
+        _steer(anatomy, reading, _states(anatomy, reading, plan, cells, rng))
+    return Planted(anatomy, reading, cells, truth_of(plan))
 
 
 def unplanted(family: str, plan: Plan, *, seed: int) -> Anatomy:
@@ -257,15 +258,17 @@ def _states(
     for number, name in enumerate(reading.concepts):
         sets = [reading.sets[name, language] for language in (PIVOT, TARGET)]
         for nobody in (False, True):
-            cells = np.nonzero((concept == number) & ((leader == 0) == nobody))
+            where = np.nonzero((concept == number) & ((leader == 0) == nobody))
             tokens = np.concatenate([*sets, _unnamed(reading)[number : number + nobody]])
             language = np.repeat([0, 1], [len(members) for members in sets])
             logits = np.concatenate(
-                [wanted[cells][:, language], np.full((len(cells[0]), int(nobody)), LEVEL)], axis=1
+                [wanted[where][:, language], np.full((len(where[0]), int(nobody)), LEVEL)], axis=1
             )
-            states[cells] = _with_logits(
-                torch.as_tensor(logits) - constant[tokens], matrix[tokens], filler[cells], centre=centre
+            states[where] = _with_logits(
+                torch.as_tensor(logits) - constant[tokens], matrix[tokens], filler[where], centre=centre
             )
+    if centre:  # LayerNorm takes the mean away, and RMSNorm would not
+        states = states + torch.as_tensor(rng.standard_normal((*leader.shape, 1)))
     growth = torch.linspace(1, 2, plan.layers, dtype=torch.float64)
     return growth[:, None, None] * states
 
@@ -288,8 +291,7 @@ def _with_logits(
     inverse = torch.linalg.pinv(matrix)  # (d_model, token)
     least = logits @ inverse.T
     left = WIDTH - least.square().sum(1, keepdim=True)
-    if not (left>0).all(): print("short", float(left.min()), (left<=0).sum(), len(left), logits[left[:,0].argmin()], matrix.norm(dim=1))
-    left=left.clamp(min=1)
+    assert (left > 0).all(), "these logits need a longer state: plant a lower strength"
     free = filler - filler @ matrix.T @ inverse.T
     return least + free * left.sqrt() / free.norm(dim=1, keepdim=True)
 
