@@ -80,7 +80,9 @@ class SwitchLayer:
             at = data.isel(step=number)
             elsewhere = _profile(at, weights, p, t, where="elsewhere_")
             found = _switch(
-                _profile(at, weights, p, t), [elsewhere, on_random], _profile(at, weights, p, t, where="null_")
+                _profile(at, weights, p, t),
+                [elsewhere, on_random],
+                _profile(at, weights, p, t, where="null_"),
             )
             self.draws_[:, number] = found.layer[1:]
             rows.append({"step": step, **self._row(found)})

@@ -296,9 +296,7 @@ def _with_logits(
     return least + free * left.sqrt() / free.norm(dim=1, keepdim=True)
 
 
-def _steer(
-    anatomy: Anatomy, reading: PromptReading, states: Float[Tensor, "layer prompt d_model"]
-) -> None:
+def _steer(anatomy: Anatomy, reading: PromptReading, states: Float[Tensor, "layer prompt d_model"]) -> None:
     """Set each MLP's output projection so that the blocks give `states`, in one forward pass."""
     (batch,) = batches(reading.items, tokens=1 << 20, device=anatomy.device)
     rows, prompt = torch.arange(len(batch.items)), [item.index for item in batch.items]
@@ -312,7 +310,7 @@ def _steer(
             without = output[0] if isinstance(output, tuple) else output
             firing = neurons[layer].reshape(*without.shape[:2], -1)
             missing = states[layer, prompt] - without[rows, batch.last].double()
-            solved = torch.linalg.lstsq(firing[rows, batch.last].double(), missing, driver="gelsd").solution
+            solved = torch.linalg.lstsq(firing[rows, batch.last].double(), missing, driver="gelsy").solution
             down.weight.copy_(solved if isinstance(down, Conv1D) else solved.T)
             whole = without + firing @ solved.float()
             return (whole, *output[1:]) if isinstance(output, tuple) else whole
