@@ -10,14 +10,16 @@ if the drop is larger, than at random earlier positions, for random token sets a
 
     s = 0         no layer decodes to the pivot beyond its nulls
     0 < s < L     layers 1 to s decode to the pivot, later ones to the target
-    s = L         the pivot is decoded and never left: no drop beyond its nulls, or the pivot still leads after
+    s = L         the pivot is decoded and never left: no drop beyond the nulls, or it still leads after
 
-Every bootstrap resample (concepts, then prompts; nulls resampled alike) goes through all of this. The interval
-is that of its s, and a switch is resolved only where the interval holds neither 0 nor L.
+Every bootstrap resample (concepts, then prompts; nulls resampled alike) goes through all of this. The
+interval is that of its s, and a switch is resolved only where the interval holds neither 0 nor L. Unlike a
+mean's, it is not widened for few concepts: on planted models it holds the true layer more often than it says.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,9 +51,9 @@ class SwitchLayer:
     ----------
     table_ : DataFrame
         step, finding ("switch", "never the pivot", "never leaves the pivot", "not resolvable"), layer (0 for
-        never, the number of layers for never left, NaN if not resolvable), low, high (95 %), pivot (part of the
-        cells up to that layer that decode to the pivot), pivot_null (the highest that a null gives),
-        drop, drop_null, resolved, reason (why not; empty otherwise).
+        never, the number of layers for never left, NaN if not resolvable), low, high (95 %), pivot (part of
+        the cells up to that layer that decode to the pivot), pivot_null (the most that a null gives), drop,
+        drop_null, resolved, reason (why not resolvable; empty otherwise).
     draws_ : (draws, step)
         Layer in every resample.
     n_layers_ : int
@@ -91,13 +93,19 @@ class SwitchLayer:
 
     def _row(self, found: _Found) -> dict[str, object]:
         low, high = (int(end) for end in percentile_interval(found.layer[1:]))
-        ends = {0: NEVER, self.n_layers_: ALWAYS}
-        finding = ends.get(low, SWITCH) if low == high or not {low, high} & set(ends) else UNRESOLVED
-        whys = [f"no layer decodes to {shown(self.pivot)}'s beyond the nulls"] * (low == 0)
-        whys += [f"{shown(self.pivot)}'s are not left beyond the nulls"] * (high == self.n_layers_)
+        layer, pivot = int(found.layer[0]), shown(self.pivot)
+        whys = {
+            0: f"no layer decodes to {pivot}'s beyond the nulls",
+            self.n_layers_: f"{pivot}'s are not left beyond the nulls",
+        }
+        told = {low, layer, high}
+        whys = [why for end, why in whys.items() if end in told]
+        finding = UNRESOLVED if whys else SWITCH
+        if len(told) == 1:
+            finding = {0: NEVER, self.n_layers_: ALWAYS}.get(layer, SWITCH)
         return {
             "finding": finding,
-            "layer": np.nan if finding == UNRESOLVED else found.layer[0],
+            "layer": np.nan if finding == UNRESOLVED else layer,
             "low": low,
             "high": high,
             "pivot": found.pivot[0],
@@ -110,23 +118,23 @@ class SwitchLayer:
 
     def _in_words(self) -> str:
         pivot, target = shown(self.pivot), shown(self.target)
-        trained = self.table_[self.table_["step"] > 0]
-        resolved = trained[trained["resolved"]]
+        trained = self.table_.loc[self.table_["step"] > 0]
+        resolved = trained.loc[trained["resolved"].to_numpy(bool)]
         if resolved.empty:
-            counts = trained["finding"].value_counts()
+            counts = Counter(trained["finding"])
             told = ", ".join(f"{finding} at {number}" for finding, number in counts.items())
             return (
-                f"No trained checkpoint resolves a layer at which decoding switches from {pivot}'s identifiers "
-                f"to {target}'s ({told or 'none was measured'})."
+                f"No trained checkpoint resolves a layer at which decoding switches from {pivot}'s "
+                f"identifiers to {target}'s ({told or 'none was measured'})."
             )
         last = resolved.iloc[-1]
-        first, final = resolved["layer"].min(), resolved["layer"].max()
+        first, final = (float(end) for end in resolved["layer"].agg(["min", "max"]))
         span = f"always layer {first:.0f}" if first == final else f"from layer {first:.0f} to {final:.0f}"
         return (
             f"At step {last['step']:,.0f} layers up to {last['layer']:.0f} of {self.n_layers_} "
-            f"({last['low']} to {last['high']}) decode to {pivot}'s identifiers where {target}'s are due, and "
-            f"later ones to {target}'s; that layer is resolved at {len(resolved)} of {len(trained)} trained "
-            f"checkpoints, {span}."
+            f"({last['low']} to {last['high']}) decode to {pivot}'s identifiers where "
+            f"{target}'s are due, and later ones to {target}'s; that layer is resolved at {len(resolved)} of "
+            f"{len(trained)} trained checkpoints, {span}."
         )
 
 

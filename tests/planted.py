@@ -101,8 +101,8 @@ class Cells(NamedTuple):
     concept
         (prompt,)
     leader
-        (layer, prompt) 1 where the pivot's identifier is decoded, −1 the target's, 0 neither's; noise may turn
-        the first two round.
+        (layer, prompt) 1 where the pivot's identifier is decoded, −1 the target's, 0 neither's; noise may
+        turn the first two round.
     gap
         (layer, prompt) logit of the pivot's identifier minus the target's.
     """

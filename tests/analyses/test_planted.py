@@ -1,4 +1,4 @@
-"""The instrument against models whose working language was put there by hand, and against models without one."""
+"""The instrument against models whose working language was put there by hand, and models without one."""
 
 from __future__ import annotations
 
