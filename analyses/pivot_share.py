@@ -81,7 +81,7 @@ class PivotShare:
         layers; and the nulls: low and high over random token sets, the value elsewhere in the prompts, the
         value on a random model. `outside_null` where the 95% intervals of the differences from all nulls
         that are defined, over the same resamples, lie to one side of zero; `above_null` where that is above.
-        What has no cells is NaN.
+        What has no cells is NaN. Intervals are widened for the number of concepts (`percentile_interval`).
     draws_ : dict of (draws, step)
         Bootstrap draws of each statistic over all prompts.
     layers_ : DataFrame
@@ -109,7 +109,9 @@ class PivotShare:
         self.intermediate_ = [int(layer) for layer in np.atleast_1d(data.attrs["intermediate"])]
         inner, null = data.sel(layer=self.intermediate_), null.sel(layer=self.intermediate_)
         self.steps_ = data["step"].to_numpy()
-        weights = resample(data.sizes["prompt"], clusters=data["concept"].to_numpy().tolist(), seed=seed)
+        concepts = data["concept"].to_numpy().tolist()
+        self._concepts = len(set(concepts))
+        weights = resample(data.sizes["prompt"], clusters=concepts, seed=seed)
         cells = {place: self._cells(inner, place) for place in (ESTIMATE, ELSEWHERE, SETS)}
         cells[RANDOM] = self._cells(null.expand_dims("step"), ESTIMATE)
 
@@ -175,11 +177,13 @@ class PivotShare:
                 kept = np.ones_like(mask[:, :1]) if place == RANDOM else mask
                 found[place] = _statistic(those, parts, kept, whole)
                 draws[place] = _statistic(those, parts, kept, weights)
-        low, high = percentile_interval(draws[ESTIMATE]).T
+        low, high = percentile_interval(draws[ESTIMATE], clusters=self._concepts).T
         undefined = np.full((1, 1, len(self.steps_)), np.nan)
         sets_low, sets_high = percentile_interval(found.get(SETS, undefined)[:, 0], level=NULL_LEVEL).T
         differences = [
-            percentile_interval((draws[ESTIMATE] - draws[place]).reshape(-1, len(self.steps_)))
+            percentile_interval(
+                (draws[ESTIMATE] - draws[place]).reshape(-1, len(self.steps_)), clusters=self._concepts
+            )
             for place in draws
             if place != ESTIMATE
         ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.stats import binomtest, norm
+from scipy.stats import t as student
 
 from babelscope.core.errors import InputError
 
@@ -62,9 +63,13 @@ def wilson_interval(
 
 
 def percentile_interval(
-    draws: Shaped[np.ndarray, "draws *shape"], *, level: float = LEVEL
+    draws: Shaped[np.ndarray, "draws *shape"], *, level: float = LEVEL, clusters: int | None = None
 ) -> Float[np.ndarray, "*shape 2"]:
     """Central interval of bootstrap draws, which are along the first axis.
+
+    Draws of few clusters spread too little: by √((n − 1)/n), and as a normal variable where a mean of n
+    follows Student's t. With `clusters`, how many were resampled, the tail is that of the expanded percentile
+    interval (Hesterberg, The American Statistician 69, 2015), Φ(−√(n/(n − 1))·t), and NaN for one cluster.
 
     Its ends are draws themselves, not interpolated: a checkpoint's step stays a checkpoint's step, and
     infinite draws do no harm. Undefined (NaN) draws are left out; NaN where all are.
@@ -72,6 +77,10 @@ def percentile_interval(
     ordered = np.sort(np.asarray(draws, float), axis=0)  # NaN last
     defined = (~np.isnan(ordered)).sum(0)
     tail = (1 - level) / 2
+    if clusters is not None:
+        if clusters < 2:
+            return np.full((*ordered.shape[1:], 2), np.nan)
+        tail = norm.cdf((clusters / (clusters - 1)) ** 0.5 * student.ppf(tail, clusters - 1))
     below = np.floor(np.round(tail * defined, 9))  # 0.05 of 20 draws is one, not 0.9999…
     ranks = np.stack([below, defined - 1 - below]).astype(int)
     ends = np.take_along_axis(ordered, ranks.clip(0, len(ordered) - 1), axis=0)

@@ -52,6 +52,30 @@ def test_percentile_interval_works_along_the_first_axis():
     np.testing.assert_array_equal(interval[1, 0], percentile_interval(draws[:, 1, 0], level=0.9))
 
 
+def test_an_interval_over_five_clusters_holds_their_mean_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(5), 8)
+    held = {"plain": 0, "widened": 0}
+    for _ in range(400):
+        values = rng.normal(size=5)[clusters]
+        draws = bootstrap_mean(values, clusters=clusters.tolist(), seed=rng)
+        for name, (low, high) in {
+            "plain": percentile_interval(draws),
+            "widened": percentile_interval(draws, clusters=5),
+        }.items():
+            held[name] += low <= 0 <= high
+    assert held["plain"] < 0.85 * 400  # 80 %: five clusters, resampled, spread too little
+    assert 0.9 * 400 < held["widened"] < 0.98 * 400
+
+
+def test_many_clusters_change_nothing_and_one_tells_nothing():
+    draws = np.random.default_rng(0).normal(size=1000)
+    np.testing.assert_allclose(
+        percentile_interval(draws, clusters=100_000), percentile_interval(draws), rtol=0.02
+    )
+    assert np.isnan(percentile_interval(draws, clusters=1)).all()
+
+
 def test_undefined_draws_are_left_out_and_infinite_ones_do_no_harm():
     draws = np.arange(1000.0)
     with_gaps = np.concatenate([draws, np.full(500, np.nan)])
