@@ -21,7 +21,10 @@ import typer
 from babelscope.core.errors import InputError
 from babelscope.core.progress import console
 
-COMMANDS = ("demo", "inspect", "analyze", "evaluate", "stages", "mix", "export", "pretrain", "languages")
+COMMANDS = (
+    *("demo", "inspect", "analyze", "evaluate", "stages", "mix", "export", "pretrain"),
+    *("languages", "probes"),
+)
 
 app = typer.Typer(
     name="babelscope",

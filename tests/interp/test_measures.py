@@ -13,7 +13,7 @@ from babelscope.interp.observe import observe
 from babelscope.interp.streams import PromptStream, TextStream
 from babelscope.interp.working_language import WorkingLanguage, intermediate_layers
 from babelscope.probes.identifiers import Probe, ProbeSet
-from tests.questions import PROBES, TEXTS
+from tests.questions import FEW, PROBES, TEXTS
 
 
 def measured(tiny, tokenizer, measure, *, tokens=1 << 12, cuts=1):
@@ -77,7 +77,7 @@ def test_firing_counts_are_those_of_a_loop_over_unpadded_sequences(tiny, tokeniz
 
 
 def test_working_language_reads_the_cells_that_a_direct_computation_reads(tiny, tokenizer):
-    stream = PromptStream(PROBES, background=TEXTS)
+    stream = PromptStream(PROBES, background=TEXTS, minimum=FEW)
     result, reading = measured(tiny, tokenizer, WorkingLanguage(stream))
     unembedding = tiny.model.get_output_embeddings()
     for item in reading.items:
@@ -109,7 +109,7 @@ def test_results_do_not_depend_on_batches_or_shards(tiny, tokenizer, measure):
 
 
 def test_working_language_does_not_depend_on_batches_or_shards(tiny, tokenizer):
-    measure = WorkingLanguage(PromptStream(PROBES, background=TEXTS))
+    measure = WorkingLanguage(PromptStream(PROBES, background=TEXTS, minimum=FEW))
     one, _ = measured(tiny, tokenizer, measure, tokens=1)
     other, _ = measured(tiny, tokenizer, measure, cuts=3)
     for name in ("share", "mass", "elsewhere_share", "null_share"):
@@ -117,7 +117,7 @@ def test_working_language_does_not_depend_on_batches_or_shards(tiny, tokenizer):
 
 
 def test_prompts_end_right_before_the_token_with_the_identifiers_first_character(tokenizer):
-    reading = PromptStream(PROBES, background=TEXTS).read(tokenizer)
+    reading = PromptStream(PROBES, background=TEXTS, minimum=FEW).read(tokenizer)
     for item, probe in zip(reading.items, reading.probes, strict=True):
         assert tokenizer.decode(item.ids).rstrip() == probe.prompt.rstrip()
         next_token = reading.sets[probe.concept, probe.language]
@@ -133,9 +133,9 @@ def test_identifiers_that_begin_alike_are_dropped_with_the_reason(tokenizer):
             Probe("text", "php", "a = ", "countable", "(x)"),
         )
     )
-    reading = PromptStream(alike, background=TEXTS).read(tokenizer)
+    reading = PromptStream(alike, background=TEXTS, minimum=FEW).read(tokenizer)
     assert "text" not in reading.concepts
-    assert any("begin another language's identifier too" in reason for reason in reading.dropped)
+    assert any("begins the identifier of php too" in reason for reason in reading.dropped)
 
 
 def test_a_first_token_that_is_a_mere_fragment_is_dropped_with_the_reason(tokenizer):
@@ -146,19 +146,41 @@ def test_a_first_token_that_is_a_mere_fragment_is_dropped_with_the_reason(tokeni
             Probe("last", "python", "a = ", "len", ";"),
         )
     )
-    reading = PromptStream(long, background=TEXTS).read(tokenizer)
+    reading = PromptStream(long, background=TEXTS, minimum=FEW).read(tokenizer)
     assert "last" not in reading.concepts
     assert any(
         "is less than half of the identifier" in reason and "last" in reason for reason in reading.dropped
     )
 
 
-def test_a_tokenizer_without_usable_identifiers_is_refused(tokenizer):
+def test_a_tokenizer_without_usable_identifiers_is_refused_with_what_is_left_and_why(tokenizer):
     alike = ProbeSet(
         (Probe("text", "python", "a = ", "count", "(x)"), Probe("text", "php", "a = ", "countable", "(x)"))
     )
-    with pytest.raises(InputError, match="no identifier has a token of its own"):
-        PromptStream(alike, background=TEXTS).read(tokenizer)
+    with pytest.raises(InputError, match=r"php 0 of 1 concepts and 0 of 1 prompts .*left out: 2 collision"):
+        PromptStream(alike, background=TEXTS, minimum=FEW).read(tokenizer)
+
+
+def test_what_would_have_no_interval_is_refused_unless_less_is_asked_for(tokenizer):
+    with pytest.raises(
+        InputError, match=r"python 2 of 2 concepts and 6 of 6 prompts, .* 3 concepts and 20 prompts"
+    ):
+        PromptStream(PROBES, background=TEXTS).read(tokenizer)
+    assert len(PromptStream(PROBES, background=TEXTS, minimum=FEW).read(tokenizer).items) == 12
+
+
+def test_a_prompt_longer_than_the_context_is_refused_by_name_and_never_cut(tokenizer):
+    long = "b = b + b; " * 9 + "n = "
+    tokens = len(tokenizer(long.rstrip())["input_ids"])  # the space is the identifier's
+    probes = ProbeSet((*PROBES.probes, Probe("length", "php", long, "count", "($x)")))
+    for context in (tokens, tokens - 1):
+        stream = PromptStream(probes, background=TEXTS, context=context, minimum=FEW)
+        if context == tokens:
+            assert max(len(item.ids) for item in stream.read(tokenizer).items) == tokens
+        else:
+            message = rf"1 of 13 prompts .*php length 'b = b \+ b; .*has {tokens} tokens, the model takes {context};"
+            with pytest.raises(InputError, match=message):
+                stream.read(tokenizer)
 
 
 @pytest.mark.parametrize(("layers", "last"), [(24, 19), (6, 5), (4, 3), (12, 10), (2, 1)])
