@@ -12,8 +12,8 @@ work for is left out, by one of these kinds:
     collision          the token begins another asked language's identifier of the concept too
     no partner         no second language has a usable token for the concept
 
-The last two are judged by tokens, among the languages that are asked: Go's `string` and Python's `str` collide
-in a tokenizer that begins both with "str", and in no other.
+The last two are judged by tokens, among the languages that are asked: Go's `string` and Python's `str`
+collide in a tokenizer that begins both with "str", and in no other.
 """
 
 from __future__ import annotations

@@ -56,6 +56,8 @@ FAMILY_CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 
+LONG_ENOUGH = {"gpt2": {"n_positions": 256}}  # for the identifier probes that come with the project
+
 
 def make_model(family: str, *, seed: int = 0, **changes: Any) -> Any:
     """A random model, scaled up so that its layers differ and its MLPs are not near-linear."""
@@ -105,12 +107,15 @@ def tiny(request: pytest.FixtureRequest) -> Tiny:
 
 @cache
 def byte_tokenizer() -> Any:
-    """Every byte a token, plus a few merges learnt from two lines of code."""
+    """Every byte a token, plus merges learnt from two lines of code: the names of three concepts."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
     bpe = ByteLevelBPETokenizer()
-    lines = ["n = len(xs) + len(ys); print(n)", "$n = count($xs) + count($ys); echo $n;"] * 4
+    lines = [
+        "n = len(xs) + len(ys); print(n); n = None",
+        "$n = count($xs) + count($ys); echo $n; $n = null;",
+    ] * 4
     bpe.train_from_iterator(
         lines, vocab_size=VOCABULARY, min_frequency=2, special_tokens=["<|endoftext|>"], show_progress=False
     )
@@ -131,7 +136,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 
         for step in steps:
             path = tmp_path / name / f"checkpoint-{step}"
-            make_model(family, seed=step).save_pretrained(path)
+            make_model(family, seed=step, **LONG_ENOUGH.get(family, {})).save_pretrained(path)
             byte_tokenizer().save_pretrained(path)
             log = [{"step": s, "loss": 3.0 - s / 100, "learning_rate": 1e-3} for s in steps if s <= step]
             (path / "trainer_state.json").write_text(json.dumps({"log_history": log, "global_step": step}))

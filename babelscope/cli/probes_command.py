@@ -1,4 +1,4 @@
-"""`babelscope probes TOKENIZER`: which identifier probes a tokenizer lets be asked, and why not the others."""
+"""`babelscope probes TOKENIZER`: which identifier probes a tokenizer lets be asked, and why not others."""
 
 from __future__ import annotations
 
