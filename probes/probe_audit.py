@@ -150,7 +150,7 @@ class ProbeAudit:
 
 def _concept(places: Sequence[Place]) -> ConceptAudit:
     probe = places[0].probe
-    kinds = Counter(place.kind for place in places if place.kind)
+    kinds: Counter[Kind] = Counter(place.kind for place in places if place.kind)
     sizes = [place.n_tokens for place in places]
     return ConceptAudit(
         probe.concept,

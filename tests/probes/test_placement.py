@@ -133,6 +133,17 @@ def test_collisions_are_judged_among_the_languages_that_are_asked():
     }
 
 
+def test_a_token_of_another_concept_is_no_collision():
+    probes = ProbeSet(
+        (
+            *LENGTH,
+            Probe("tally", "python", "xs; ", "count", "(1)"),
+            Probe("tally", "php", "$xs; ", "len", "(1)"),
+        )
+    )
+    assert Placement(probes, pieces(r"\w+|[^\w\s]", *probes.probes)).excluded == ()
+
+
 def test_an_identifier_with_nothing_before_it_and_one_whose_beginning_is_dropped_are_left_out():
     probes = (
         *LENGTH,
