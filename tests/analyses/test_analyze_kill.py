@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[2]
 
 def make_series(folder: Path) -> Path:
     """Three checkpoints of a tiny random model, and held-out text."""
-    from tests.conftest import LONG_ENOUGH, byte_tokenizer, make_model
+    from tests.conftest import byte_tokenizer, make_model
 
     run = folder / "series"
     for step in (0, 1, 2):
-        make_model("gpt2", seed=step, **LONG_ENOUGH["gpt2"]).save_pretrained(run / f"checkpoint-{step}")
+        make_model("gpt2", seed=step).save_pretrained(run / f"checkpoint-{step}")
         byte_tokenizer().save_pretrained(run / f"checkpoint-{step}")
     (run / "heldout").mkdir()
     for language, texts in TEXTS.items():
