@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from babelscope.analyses import tables
 from babelscope.analyses.best_mix import MEAN, problem_set, recommended
@@ -30,6 +31,7 @@ from babelscope.analyses.proportion import LossProportion, WorkingLanguagePropor
 from babelscope.analyses.score_curve import ScoreCurve
 from babelscope.analyses.stages import StageDetector
 from babelscope.analyses.sweep import Results
+from babelscope.analyses.switch_layer import SwitchLayer
 from babelscope.analyses.trend import LogLinear, disagreement
 from babelscope.checkpoints.findings import Finding
 from babelscope.core.errors import InputError
@@ -60,6 +62,10 @@ class Analysis:
         Working language with its nulls.
     lens
         What it was read with: "logit" or "tuned".
+    switch
+        The layer at which decoding switches from pivot to target; None where only shares were measured.
+    examples
+        Lens tables of a few prompts, by step, where they were made.
     directions
         What changing the pivot−target direction does, where it was asked for.
     linear_probes
@@ -88,6 +94,8 @@ class Analysis:
     neurons: pd.DataFrame
     working: PivotShare
     lens: str
+    switch: SwitchLayer | None
+    examples: xr.Dataset | None
     directions: DirectionEffects | None
     linear_probes: LanguageIdentity | None
     stages: Mapping[str, StageDetector]
@@ -108,8 +116,8 @@ class Analysis:
         stages = [f"Stages by {signal}: {found.verdict_}" for signal, found in self.stages.items()]
         mix = self.recommendation.verdict if self.recommendation else ""
         arms = self.comparison.verdict_ if self.comparison else ""
-        inside = [self.working.verdict_]
-        inside += [found.verdict_ for found in (self.directions, self.linear_probes) if found is not None]
+        found = (self.working, self.switch, self.directions, self.linear_probes)
+        inside = [one.verdict_ for one in found if one is not None]
         return "\n".join(part for part in (*stages, *inside, mix, arms) if part)
 
     def to_document(self) -> dict[str, Any]:
@@ -126,6 +134,7 @@ class Analysis:
             if self.language_proportion
             else None,
             "disagreement": self.disagreement,
+            "switch_layer": self.switch.table_ if self.switch else None,
             "direction_effect": self.directions.table_ if self.directions else None,
             "language_identity": self.linear_probes.table_ if self.linear_probes else None,
         }
@@ -202,6 +211,10 @@ def analyse(results: Results, questions: Questions | None = None) -> Analysis:
         neurons=tables.neurons(results),
         working=working,
         lens=str(results["working_language"].attrs["lens"]),
+        switch=SwitchLayer(results, pivot=series.pivot, target=series.target)
+        if "top" in results["working_language"]
+        else None,
+        examples=results["lens_table"] if "lens_table" in results else None,
         directions=DirectionEffects(results, pivot=series.pivot, target=series.target)
         if "direction_effect" in results
         else None,

@@ -31,18 +31,29 @@ from babelscope.corpora.sources import read_collection
 from babelscope.interp.activations import Activations, excerpts
 from babelscope.interp.direction_effect import DirectionEffect
 from babelscope.interp.language_identity import LanguageProbes
+from babelscope.interp.lens_table import LensTable
 from babelscope.interp.loss import LanguageLoss
 from babelscope.interp.measure import Measure
 from babelscope.interp.neurons import TransferringNeurons
 from babelscope.interp.problem_scores import ProblemScores
+from babelscope.interp.prompt_texts import ProbePrompts
 from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
+from babelscope.interp.tuned_lens import TunedTranslators
 from babelscope.interp.working_language import WorkingLanguage
-from babelscope.probes.identifiers import ProbeSet
-from babelscope.probes.probe_files import probed_languages, read_probes, shared_probes
+from babelscope.probes.identifiers import ProbeSet, shared_probes
+from babelscope.probes.probe_files import probes_of, read_probe_files, read_probes
 from babelscope.probes.problems import JoinedProblems, ProblemSet
 
 FILE = "questions.toml"
+LOOKED_AT = 24  # last positions of the prompts that are shown as examples
 PROBED_TOKENS = 10_000  # of a language: positions for linear probes are sampled from as much text, at most
+
+
+class Lens(StrEnum):
+    """What states are read with."""
+
+    LOGIT = "logit"
+    TUNED = "tuned"
 
 
 class Extra(StrEnum):
@@ -164,11 +175,15 @@ class Questions:
             collected.notes if collected else (),
         )
 
-    def measures(self, series: Series, *, also: Collection[Extra] = ()) -> list[Measure[Any]]:
+    def measures(
+        self, series: Series, *, lens: Lens = Lens.LOGIT, also: Collection[Extra] = ()
+    ) -> list[Measure[Any]]:
         """Every measure that these questions allow, on windows that fit the model's context.
 
         Parameters
         ----------
+        lens
+            What states are read with; the tuned lens is trained first, on the same text.
         also
             What is measured only where it is asked for, since it takes longer.
         """
@@ -176,10 +191,13 @@ class Questions:
         window = min(512, context)
         text = TextStream(self.texts, tokens=self.tokens, window=window)
         prompts = PromptStream(self.probes, background=self.texts, context=context)
+        examples = ProbePrompts(prompts, language=str(series.target))
+        translators = TunedTranslators(text) if lens is Lens.TUNED else None
         wanted: list[Measure[Any]] = [
             LanguageLoss(text),
             TransferringNeurons(text),
-            WorkingLanguage(prompts),
+            WorkingLanguage(prompts, translators=translators),
+            LensTable(examples, last=LOOKED_AT, translators=translators),
         ]
         if Extra.CAUSAL in also:
             wanted.append(DirectionEffect(prompts, pivot=str(series.pivot), target=str(series.target)))
@@ -238,25 +256,15 @@ def asked_problems(
 
 def _probes(languages: tuple[str, str], babel: BabelQuestions | None, own: Sequence[Path]) -> ProbeSet:
     """The known probes of both languages, or the small Babel's, and the user's own."""
-    known = probed_languages()
-    if babel:
-        found = list(babel.world.probes(languages[1]).probes)
-    else:
-        found = [probe for name in languages if name in known for probe in read_probes(known[name])]
     for path in own:
-        added = read_probes(path)
-        if added[0].language not in languages:
+        language = read_probes(path)[0].language
+        if language not in languages:
             raise InputError(
-                f"{path}: probes of {added[0].language!r} say nothing about a series of {list(languages)}"
+                f"{path}: probes of {language!r} say nothing about a series of {list(languages)}"
             )
-        found += added
-    missing = [language for language in languages if language not in {probe.language for probe in found}]
-    if missing:
-        raise InputError(
-            f"there are no identifier probes for {missing}; they come with {', '.join(known)}. "
-            f"Write a file of them and give it by --probes, or name it in {FILE}: probes = [...]"
-        )
-    return shared_probes(found)
+    if babel:
+        return shared_probes([*babel.world.probes(languages[1]).probes, *read_probe_files(own)])
+    return shared_probes(probes_of(languages, own))
 
 
 def _documents(series: Series, language: str, texts: Mapping[str, Path]) -> list[str]:

@@ -13,6 +13,9 @@ from babelscope.interp.lens_table import read_table
 from babelscope.interp.prompt_texts import Prompt, PromptTexts
 from babelscope.interp.streams import PromptStream
 from babelscope.probes.identifiers import ProbeSet
+from babelscope.probes.placement import Minimum
+
+ANY = Minimum(concepts=1, prompts=1)  # identifiers are only recognised here, whatever tells of them
 
 
 def look(
@@ -27,7 +30,7 @@ def look(
     """As `Series.lens_table`; whatever is wrong with the prompt shows before any weights are read."""
     chosen = [series.at(step) for step in sorted(set(steps))] or [series.checkpoints[-1]]
     context = series.config.get("n_positions") or series.config.get("max_position_embeddings")
-    identifiers = PromptStream(probes, background={}) if probes else None
+    identifiers = PromptStream(probes, background={}, context=None, minimum=ANY) if probes else None
     stream = PromptTexts([Prompt(prompt)], identifiers=identifiers, context=context)
     reading = stream.read(series.tokenizer)
     live = LiveModel(series, dtype=getattr(torch, dtype), device=device)

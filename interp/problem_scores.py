@@ -130,5 +130,6 @@ def _in_steps(advance: Callable[[int], None], size: int) -> Callable[[int], None
 
 def _filled(texts: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
     values = np.empty(len(texts), dtype=object)
-    values[:] = list(texts)
+    # A model may write NUL, which HDF5's texts cannot hold; shown as what is no character.
+    values[:] = [text.replace("\0", "\ufffd") for text in texts]
     return values.reshape(shape)

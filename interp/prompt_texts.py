@@ -138,8 +138,7 @@ class ProbePrompts:
             usable = sorted({probe.language for probe in probed.probes})
             raise InputError(f"no probe of {self.language!r} is usable; there are some of {usable}")
         reading = read_prompts(prompts, tokenizer)
-        items = [Item(item.ids[-self.identifiers.context :], item.index) for item in reading.items]
-        return replace(reading, items=items, identifiers=own_identifiers(probed))
+        return replace(reading, identifiers=own_identifiers(probed))
 
 
 def examples(reading: PromptReading, language: str) -> tuple[Prompt, ...]:

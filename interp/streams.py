@@ -16,6 +16,7 @@ from babelscope.core.errors import InputError
 from babelscope.core.files import digest
 from babelscope.interp.measure import Item, Reading
 from babelscope.probes.identifiers import Probe, ProbeSet
+from babelscope.probes.placement import ENOUGH, Minimum, Placement
 from babelscope.probes.problems import ProblemSet
 
 
@@ -153,14 +154,24 @@ class PromptStream:
     background
         Text whose token frequencies the null's random tokens are matched in.
     context
-        Tokens that the model takes; of a longer prompt it sees the end.
+        Tokens that the model takes; a longer prompt is refused. None where nothing is to be run.
+    minimum
+        What the tokenizer must leave of each language.
     """
 
-    def __init__(self, probes: ProbeSet, *, background: Mapping[str, Sequence[str]], context: int = 512):
+    def __init__(
+        self,
+        probes: ProbeSet,
+        *,
+        background: Mapping[str, Sequence[str]],
+        context: int | None = 512,
+        minimum: Minimum = ENOUGH,
+    ):
         self.probes = probes
         self.background = background
         self.context = context
-        self.key = digest([probes.key, {name: list(texts) for name, texts in background.items()}, context])
+        self.minimum = minimum
+        self.key = digest([probes.key, {name: list(texts) for name, texts in background.items()}])
 
     def read(self, tokenizer: Any) -> PromptReading:
         """Tokenise prompt and identifier together, as the model will meet them.
@@ -168,73 +179,38 @@ class PromptStream:
         Raises
         ------
         InputError
-            If no concept is left with a token of its own in two languages.
+            If a prompt is longer than the context, or less than the minimum is left of a language.
         """
-        placed: list[tuple[Probe, np.ndarray, int]] = []
-        dropped: list[str] = []
-        first: dict[tuple[str, str], set[int]] = {}
-        for probe in self.probes.probes:
-            ids, reason = _up_to_identifier(tokenizer, probe)
-            if reason:
-                dropped.append(f"{probe.language} {probe.concept} {probe.prompt[-24:]!r}: {reason}")
-                continue
-            placed.append((probe, ids[:-1][-self.context :], int(ids[-1])))
-            first.setdefault((probe.concept, probe.language), set()).add(int(ids[-1]))
-        sets: dict[tuple[str, str], np.ndarray] = {}
-        for (concept, language), tokens in first.items():
-            others = {t for (c, o), ts in first.items() if c == concept and o != language for t in ts}
-            if tokens - others:
-                sets[concept, language] = np.array(sorted(tokens - others))
-            else:
-                dropped.append(
-                    f"{language} {concept}: its first tokens begin another language's identifier too"
-                )
-        usable = [c for c in self.probes.concepts if sum((c, o) in sets for o in self.probes.languages) > 1]
-        kept = [
-            (p, ids)
-            for p, ids, token in placed
-            if p.concept in usable and token in sets.get((p.concept, p.language), ())
-        ]
-        if not kept:
+        placement = Placement(self.probes, tokenizer, context=self.context)
+        long = [place for place in placement.excluded if place.kind == "too long"]
+        if long:
+            probe = long[0].probe
             raise InputError(
-                f"no identifier has a token of its own in this tokenizer: {'; '.join(dropped[:5])}"
+                f"{len(long)} of {len(placement.places)} prompts do not fit the model's context, first"
+                f" {probe.language} {probe.concept} {probe.prompt[:24]!r}…: {long[0].reason};"
+                " shorten it or leave it out"
             )
+        placement.require(self.minimum)
         counts = np.zeros(len(tokenizer), dtype=np.int64)
         for texts in self.background.values():
             for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]:
                 counts += np.bincount(ids, minlength=len(counts))
-        rng = np.random.default_rng(0)
+        asked = placement.usable
         return PromptReading(
-            items=[Item(ids, index) for index, (_, ids) in enumerate(kept)],
-            probes=tuple(probe for probe, _ in kept),
+            items=[Item(place.before, index) for index, place in enumerate(asked)],
+            probes=tuple(place.probe for place in asked),
             languages=self.probes.languages,
-            concepts=tuple(usable),
-            sets={key: tokens for key, tokens in sets.items() if key[0] in usable},
+            concepts=placement.concepts,
+            sets=placement.sets,
             frequency=counts,
-            dropped=tuple(dropped),
-            elsewhere=np.array([rng.integers(0, max(1, len(ids) - 1)) for _, ids in kept]),
+            dropped=tuple(map(str, placement.excluded)),
+            elsewhere=np.array([_elsewhere(place.before) for place in asked]),
         )
 
 
-def _up_to_identifier(tokenizer: Any, probe: Probe) -> tuple[np.ndarray, str]:
-    """Ids up to and including the token with the identifier's first character, or why not."""
-    text = probe.prompt + probe.identifier + probe.rest
-    coded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, verbose=False)
-    start = len(probe.prompt)
-    for position, (begin, end) in enumerate(coded["offset_mapping"]):
-        if begin <= start < end:
-            merged = text[begin:start].strip()
-            if merged:
-                return np.array(
-                    []
-                ), f"the token {text[begin:end]!r} holds more than the identifier's beginning"
-            if 2 * (end - start) < len(probe.identifier):
-                # A column such as " e" for "echo" would count every word with that beginning.
-                return np.array([]), f"the token {text[begin:end]!r} is less than half of the identifier"
-            if position == 0:
-                return np.array([]), "the identifier is the first token; a prompt must come before it"
-            return np.array(coded["input_ids"][: position + 1], dtype=np.int64), ""
-    return np.array([]), "the tokenizer drops the identifier's first character"
+def _elsewhere(before: np.ndarray) -> int:
+    """A random earlier position, drawn by the prompt alone: the order of prompts must decide nothing."""
+    return int(np.random.default_rng(before).integers(0, max(1, len(before) - 1)))
 
 
 class ProblemStream:

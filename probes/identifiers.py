@@ -7,6 +7,7 @@ state decodes to there tells whose system it is using (arXiv 2412.07298, section
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -66,19 +67,51 @@ class ProbeSet:
         )
 
     def of(self, *languages: str) -> ProbeSet:
-        """The probes of these languages only.
+        """The probes of these languages only, whose concepts at least two of them name differently.
 
         Raises
         ------
         InputError
-            If a language has no probes.
+            If a language has no probes, or none that tell it from the others.
         """
         missing = [language for language in languages if language not in self.languages]
         if missing:
             raise InputError(f"no probes for {missing}; probed are {list(self.languages)}")
-        return ProbeSet(tuple(p for p in self.probes if p.language in languages))
+        return shared_probes(p for p in self.probes if p.language in languages)
 
     @cached_property
     def key(self) -> str:
         """Hash of the content; part of the key under which results are stored."""
         return digest([asdict(probe) for probe in self.probes])
+
+
+def shared_probes(probes: Iterable[Probe]) -> ProbeSet:
+    """Those of `probes` whose concept has different identifiers in at least two of their languages.
+
+    Raises
+    ------
+    InputError
+        If a language is left without any, since it would vanish from every result.
+    """
+    probes = tuple(probes)
+    spoken: dict[str, dict[str, set[str]]] = {}
+    for probe in probes:
+        spoken.setdefault(probe.concept, {}).setdefault(probe.language, set()).add(probe.identifier)
+    kept = tuple(
+        probe
+        for probe in probes
+        if len({frozenset(spellings) for spellings in spoken[probe.concept].values()}) > 1
+    )
+    languages = list(dict.fromkeys(probe.language for probe in probes))
+    lost = [language for language in languages if language not in {probe.language for probe in kept}]
+    if lost:
+        others = [language for language in languages if language != lost[0]]
+        common = [names for names in spoken.values() if lost[0] in names and len(names) > 1]
+        how = (
+            f"give the same names to all {len(common)} concepts they share" if common else "share no concept"
+        )
+        raise InputError(
+            f"no distinguishable pairs: {lost[0]} and {', '.join(others) or 'no other language'} {how};"
+            " choose another language, or write probes of concepts that they name differently"
+        )
+    return ProbeSet(kept)

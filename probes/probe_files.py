@@ -7,13 +7,13 @@ r"""Identifier probes of real languages, as data: one TOML file per language in 
     identifier = "count"      # this language's word for it
     prompts = [["<?php\n$n = ", "($rows);\n"]]    # text before the identifier, text after it
 
-A new language is a new file; users' own files have the same format.
+A new language is a new file; users' own files have the same format, and may add to a language that is here.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +21,7 @@ from pydantic import Field
 
 from babelscope.core.config import Strict
 from babelscope.core.errors import InputError
-from babelscope.probes.identifiers import Probe, ProbeSet
+from babelscope.probes.identifiers import Probe, ProbeSet, shared_probes
 
 _DATA = Path(__file__).parent / "data"
 
@@ -74,32 +74,48 @@ def read_probes(path: Path) -> tuple[Probe, ...]:
     )
 
 
-def shared_probes(probes: Iterable[Probe]) -> ProbeSet:
-    """Those of `probes` whose concept has different identifiers in at least two of their languages.
+def read_probe_files(paths: Iterable[Path]) -> tuple[Probe, ...]:
+    """The probes of several files; one may add concepts, spellings and prompts to another's language.
 
     Raises
     ------
     InputError
-        If a language is left without any, since it would vanish from every result.
+        If a file is refused by `read_probes`, or two files give a language the same prompt.
     """
-    probes = tuple(probes)
-    spoken: dict[str, dict[str, set[str]]] = {}
-    for probe in probes:
-        spoken.setdefault(probe.concept, {}).setdefault(probe.language, set()).add(probe.identifier)
-    telling = {
-        concept
-        for concept, names in spoken.items()
-        if len({frozenset(spellings) for spellings in names.values()}) > 1
-    }
-    kept = tuple(probe for probe in probes if probe.concept in telling)
-    languages = dict.fromkeys(probe.language for probe in probes)
-    lost = [language for language in languages if language not in {probe.language for probe in kept}]
-    if lost or not kept:
+    found: list[Probe] = []
+    asked: dict[tuple[str, str], Path] = {}
+    for path in paths:
+        for probe in read_probes(path):
+            place = probe.language, probe.prompt
+            if place in asked:
+                raise InputError(
+                    f"{path}: prompt {probe.prompt!r} of {probe.language} {probe.concept!r} is given by"
+                    f" {asked[place]} already; remove or extend one"
+                )
+            asked[place] = path
+            found.append(probe)
+    return tuple(found)
+
+
+def probes_of(languages: Sequence[str], own: Sequence[Path] = ()) -> tuple[Probe, ...]:
+    """The probes that come with `languages`, and those of the user's own files in them.
+
+    Raises
+    ------
+    InputError
+        If a language has none, or a file is refused.
+    """
+    files = probed_languages()
+    known = [files[language] for language in dict.fromkeys(languages) if language in files]
+    found = [probe for probe in read_probe_files([*known, *own]) if probe.language in languages]
+    missing = [language for language in languages if language not in {probe.language for probe in found}]
+    if missing:
         raise InputError(
-            f"no probes tell {', '.join(lost) or 'languages'} from another language of {list(languages)};"
-            " two languages must share a concept and name it differently"
+            f"no probes come with {', '.join(map(repr, missing))}; they come with {', '.join(files)}."
+            " Write a file of them (docs/probes.md) and name it: --probes FILE, or `probes = [...]` in"
+            " questions.toml"
         )
-    return ProbeSet(kept)
+    return tuple(found)
 
 
 def known_probes(*languages: str) -> ProbeSet:
@@ -110,15 +126,7 @@ def known_probes(*languages: str) -> ProbeSet:
     InputError
         If fewer than two different languages are given, or one comes without probes.
     """
-    files = probed_languages()
-    missing = [language for language in languages if language not in files]
-    if missing:
-        raise InputError(
-            f"no probes come with {', '.join(map(repr, missing))}; they come with {', '.join(files)}."
-            " Write a file of your own and join it with `read_probes` and `shared_probes`"
-        )
+    found = probes_of(languages)
     if len(set(languages)) < 2:
         raise InputError(f"probes compare at least two languages; given: {list(languages)}")
-    return shared_probes(
-        probe for language in dict.fromkeys(languages) for probe in read_probes(files[language])
-    )
+    return shared_probes(found)

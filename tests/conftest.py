@@ -20,7 +20,8 @@ import pytest
 
 VOCABULARY = 300
 FAMILY_CONFIGS: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_layer": 3, "n_embd": 32, "n_head": 4, "n_positions": 64},
+    # 256 positions: enough for the identifier probes that come with the project.
+    "gpt2": {"n_layer": 3, "n_embd": 32, "n_head": 4, "n_positions": 256},
     "gpt_neox": {
         "num_hidden_layers": 3,
         "hidden_size": 32,
@@ -105,12 +106,15 @@ def tiny(request: pytest.FixtureRequest) -> Tiny:
 
 @cache
 def byte_tokenizer() -> Any:
-    """Every byte a token, plus a few merges learnt from two lines of code."""
+    """Every byte a token, plus merges learnt from two lines of code: the names of three concepts."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
     bpe = ByteLevelBPETokenizer()
-    lines = ["n = len(xs) + len(ys); print(n)", "$n = count($xs) + count($ys); echo $n;"] * 4
+    lines = [
+        "n = len(xs) + len(ys); print(n); n = None",
+        "$n = count($xs) + count($ys); echo $n; $n = null;",
+    ] * 4
     bpe.train_from_iterator(
         lines, vocab_size=VOCABULARY, min_frequency=2, special_tokens=["<|endoftext|>"], show_progress=False
     )

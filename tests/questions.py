@@ -10,6 +10,7 @@ from babelscope.interp.problem_scores import ProblemScores
 from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
 from babelscope.interp.working_language import WorkingLanguage
 from babelscope.probes.identifiers import Probe, ProbeSet
+from babelscope.probes.placement import Minimum
 from babelscope.probes.problems import Problem, Verdict
 
 TEXTS = {
@@ -28,6 +29,7 @@ PROBES = ProbeSet(
         for prompt in ("n = ", "a = b; total = ", "(1 + 2) * ")
     )
 )
+FEW = Minimum(concepts=1, prompts=1)  # what random models of tests are asked suffices for no interval
 
 
 class Echo:
@@ -57,6 +59,6 @@ def every_measure():
     return [
         LanguageLoss(texts),
         TransferringNeurons(texts),
-        WorkingLanguage(PromptStream(PROBES, background=TEXTS)),
+        WorkingLanguage(PromptStream(PROBES, background=TEXTS, minimum=FEW)),
         ProblemScores(ProblemStream(Echo())),
     ]

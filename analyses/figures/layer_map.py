@@ -19,8 +19,16 @@ SCALES = {
 }
 
 
+SWITCH = "switch, with its interval"
+
+
 def layer_map_figure(
-    layers: pd.DataFrame, *, intermediate: Sequence[int], pivot: str, target: str
+    layers: pd.DataFrame,
+    *,
+    intermediate: Sequence[int],
+    pivot: str,
+    target: str,
+    switch: pd.DataFrame | None = None,
 ) -> go.Figure:
     """Three maps with the steps as ordered categories, so that early checkpoints are as wide as late ones.
 
@@ -30,6 +38,9 @@ def layer_map_figure(
         `PivotShare.layers_`.
     intermediate
         `PivotShare.intermediate_`: the layers below the line.
+    switch
+        `SwitchLayer.table_`: drawn into the first map where it is resolved, above the last layer that
+        decodes to the pivot.
     """
     steps = np.unique(layers["step"])
     numbers = np.unique(layers["layer"])
@@ -92,6 +103,8 @@ def layer_map_figure(
             row=1,
             col=col,
         )
+    if switch is not None:
+        figure.add_trace(_switches(switch, steps), row=1, col=1)
     figure.update_yaxes(
         showgrid=False,
         tickvals=numbers if len(numbers) <= 16 else None,
@@ -110,3 +123,29 @@ def layer_map_figure(
         font={"size": 11, "color": MUTED},
     )
     return figure
+
+
+def _switches(switch: pd.DataFrame, steps: np.ndarray) -> go.Scatter:
+    """A bar on the border between two layers, and its interval."""
+    found = switch[switch["resolved"].to_numpy(bool)]
+    layer, low, high = (found[name].to_numpy(float) for name in ("layer", "low", "high"))
+    return go.Scatter(
+        x=np.searchsorted(steps, found["step"]),
+        y=layer + 0.5,
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": high - layer,
+            "arrayminus": layer - low,
+            "color": INK,
+            "thickness": 1,
+            "width": 0,
+        },
+        mode="markers",
+        marker={"symbol": "line-ew", "size": 9, "line": {"color": INK, "width": 2.4}},
+        customdata=np.column_stack([found["step"], layer, low, high]),
+        hovertemplate="step %{customdata[0]:,}: switch after layer %{customdata[1]} (%{customdata[2]} to "
+        "%{customdata[3]})<extra></extra>",
+        name=SWITCH,
+        showlegend=True,
+    )

@@ -25,7 +25,11 @@ TEMPLATE = go.layout.Template(
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
         "margin": MARGIN,
-        "hoverlabel": {"font": {"family": FONT, "size": 12}, "bgcolor": "white", "bordercolor": GRID},
+        "hoverlabel": {
+            "font": {"family": FONT, "size": 12, "color": INK},
+            "bgcolor": "white",
+            "bordercolor": GRID,
+        },
         "hovermode": "closest",
         "legend": {
             "orientation": "h",

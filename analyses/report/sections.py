@@ -80,9 +80,21 @@ def sections(analysis: Analysis) -> Iterator[Section]:
 
     drawn, said = None, []
     if working is not None:
-        drawn = figures.layer_map_figure(working.layers_, intermediate=working.intermediate_, **names)
-        said = words.output(working)
+        switch = analysis.switch
+        drawn = figures.layer_map_figure(
+            working.layers_,
+            intermediate=working.intermediate_,
+            switch=switch.table_ if switch else None,
+            **names,
+        )
+        said = [*words.output(working), *([switch.verdict_] if switch else [])]
     yield _section(analysis, "layers", said, drawn, "working language", "identifier")
+
+    drawn = None
+    if analysis.examples is not None:
+        steps = figures.some_steps(analysis.examples["step"].to_numpy().tolist())
+        drawn = figures.lens_table_figure(analysis.examples.sel(step=steps), **names)
+    yield _section(analysis, "lens-table", [], drawn, "lens table")
 
     moved, drawn, said = analysis.directions, None, []
     if moved is not None:

@@ -22,16 +22,8 @@ from babelscope.core.errors import InputError
 from babelscope.core.progress import console
 
 COMMANDS = (
-    "demo",
-    "inspect",
-    "analyze",
-    "lens",
-    "evaluate",
-    "stages",
-    "mix",
-    "export",
-    "pretrain",
-    "languages",
+    *("demo", "inspect", "analyze", "lens", "evaluate", "stages", "mix", "export", "pretrain"),
+    *("languages", "probes"),
 )
 
 app = typer.Typer(

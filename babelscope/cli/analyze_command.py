@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from babelscope.analyses.executor import require_dtype
-from babelscope.analyses.questions import Extra
+from babelscope.analyses.questions import Extra, Lens
 from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.cli.output import (
     PLACE,
@@ -47,6 +47,10 @@ def command(
         typer.Option(metavar="LANGUAGE=TOKENS", help="Unique tokens that exist, e.g. php=23e9, for the mix."),
     ] = None,
     tokens: Tokens = None,
+    lens: Annotated[
+        Lens,
+        typer.Option(help="What states are read with; tuned trains translators at every checkpoint first."),
+    ] = Lens.LOGIT,
     also: Annotated[
         list[Extra] | None,
         typer.Option(
@@ -85,6 +89,7 @@ def command(
         probes=probes,
         problems=problems,
         sandbox=sandbox,
+        lens=lens,
         also=also,
     )
     if dry_run:

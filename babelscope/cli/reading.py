@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from babelscope.analyses.problem_sources import CodeAsked
-from babelscope.analyses.questions import Extra, Questions
+from babelscope.analyses.questions import Extra, Lens, Questions
 from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.checkpoints.audit import audit, flagged
 from babelscope.checkpoints.series import Series
@@ -18,6 +18,7 @@ from babelscope.core.files import write_json
 if TYPE_CHECKING:
     from babelscope.analyses.analysis import Analysis
     from babelscope.analyses.sweep import Results
+    from babelscope.interp.measure import Measure
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,21 @@ class Reading:
 
     series: Series
     questions: Questions
+    lens: Lens = Lens.LOGIT
     also: tuple[Extra, ...] = ()
 
     def audited(self, *, keep_flagged: bool) -> Reading:
         """Without the checkpoints that the audit flags, unless they are to be kept; with its findings."""
         return replace(self, series=audited(self.series, keep_flagged=keep_flagged))
 
+    def _measures(self) -> list[Measure[Any]]:
+        return self.questions.measures(self.series, lens=self.lens, also=self.also)
+
     def plan(self, *, device: str | None, dtype: str, shard: Shard) -> dict[str, Any]:
         """What `sweep` would cost."""
         from babelscope.analyses.planning import plan
 
-        measures = self.questions.measures(self.series, also=self.also)
-        return plan(self.series, measures, device=device, dtype=dtype, shard=shard)
+        return plan(self.series, self._measures(), device=device, dtype=dtype, shard=shard)
 
     def sweep(
         self,
@@ -50,8 +54,9 @@ class Reading:
         """Measure what is missing of this shard's part."""
         from babelscope.analyses.sweep import sweep
 
-        measures = self.questions.measures(self.series, also=self.also)
-        return sweep(self.series, measures, device=device, dtype=dtype, shard=shard, prefetch=prefetch)
+        return sweep(
+            self.series, self._measures(), device=device, dtype=dtype, shard=shard, prefetch=prefetch
+        )
 
     def conclude(self, results: Results) -> Analysis:
         """What the results of the whole series show."""
@@ -95,6 +100,7 @@ def read_directory(
     probes: list[Path] | None = None,
     problems: list[str] | None = None,
     sandbox: str = "bubblewrap",
+    lens: Lens = Lens.LOGIT,
     also: list[Extra] | None = None,
 ) -> Reading:
     """Open a series and find its questions, refusing what cannot work before anything is computed."""
@@ -113,7 +119,7 @@ def read_directory(
         probes=probes or (),
         code=code,
     )
-    return Reading(series, asked, tuple(also or ()))
+    return Reading(series, asked, lens, tuple(also or ()))
 
 
 def write_analysis(analysis: Analysis, out: Path) -> dict[str, Path]:

@@ -40,7 +40,7 @@ def analyze(run: Path, at: int | None) -> int | None:
         from babelscope.checkpoints.series import Series
         from babelscope.cli import main
 
-        executor.OBSERVED = 512  # several shards, so that kills fall between them
+        executor.OBSERVED = 1280  # several shards, so that kills fall between them
         assert Series.open(run).findings
         bomb = Bomb(run, at)
         Path.write_bytes = bomb.half_written(Path.write_bytes, lambda path, _content: path)

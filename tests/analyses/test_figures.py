@@ -226,6 +226,24 @@ def test_the_maps_are_layers_by_ordered_steps_with_the_intermediate_layers_marke
     assert {shape.y0 for shape in lines} == {max(share.intermediate_) + 0.5}
 
 
+def test_a_switch_is_drawn_above_its_layer_where_it_is_resolved(analysis):
+    table = pd.DataFrame(
+        {
+            "step": STEPS[:3],
+            "layer": [np.nan, 2.0, 3.0],
+            "low": [0, 1, 3],
+            "high": [6, 3, 4],
+            "resolved": [False, True, True],
+        }
+    )
+    share = analysis.working
+    figure = figures.layer_map_figure(share.layers_, intermediate=share.intermediate_, switch=table, **NAMES)
+    (trace,) = (one for one in figure.data if one.type == "scatter")
+    assert list(trace.x) == [1, 2]
+    assert list(trace.y) == [2.5, 3.5]
+    assert (list(trace.error_y.arrayminus), list(trace.error_y.array)) == ([1, 0], [1, 1])
+
+
 def test_neurons_are_counted_by_both_rules_over_the_null(analysis):
     figure = figures.neurons_figure(analysis.neurons, **NAMES)
     counts = {trace.xaxis: known(trace.y) for trace in named(figure, "PHP")}

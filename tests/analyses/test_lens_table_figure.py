@@ -14,7 +14,7 @@ from babelscope.checkpoints.series import Series
 from babelscope.interp.lens_table import LensTable
 from babelscope.interp.prompt_texts import ProbePrompts, Prompt, PromptTexts
 from babelscope.interp.streams import PromptStream
-from tests.questions import PROBES
+from tests.questions import FEW, PROBES
 
 CELL = ("step", "layer", "prompt", "position")
 
@@ -175,7 +175,7 @@ def test_some_steps_keep_the_first_and_the_last(steps, most, kept):
 
 def test_tables_that_a_sweep_stored_are_those_of_each_checkpoint_and_can_be_drawn(make_run):
     series = Series.open(make_run(steps=(0, 10)))
-    probes = ProbePrompts(PromptStream(PROBES, background={}), language="php")
+    probes = ProbePrompts(PromptStream(PROBES, background={}, minimum=FEW), language="php")
     found = sweep(series, [LensTable(probes)])["lens_table"]
     for row, text in enumerate(found["prompt_text"].to_numpy()):
         alone = series.lens_table(text, steps=[0, 10], probes=PROBES)

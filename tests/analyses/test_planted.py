@@ -24,7 +24,7 @@ from babelscope.interp.streams import PromptReading, PromptStream
 from babelscope.interp.working_language import WorkingLanguage
 from tests.conftest import FAMILY_CONFIGS
 from tests.planted import PIVOT, TARGET, Plan, Planted, plant, prompts, unplanted
-from tests.questions import PROBES, TEXTS
+from tests.questions import FEW, PROBES, TEXTS
 
 FAMILIES = list(FAMILY_CONFIGS)
 IDS = torch.tensor([[5, 17, 200, 3, 42]])
@@ -45,7 +45,7 @@ class Measured(dict):
 
 def measured(anatomy: Anatomy, reading: PromptReading) -> xr.Dataset:
     """What the executor does, without its store; the reading was made by hand, so no stream is read."""
-    measure = WorkingLanguage(PromptStream(PROBES, background=TEXTS))
+    measure = WorkingLanguage(PromptStream(PROBES, background=TEXTS, minimum=FEW))
     observer = measure.observer(anatomy, reading, reading.items)
     observe(anatomy, reading.items, [(measure.sites, observer)], tokens=1 << 14)
     return measure.combine([observer.result()], reading)

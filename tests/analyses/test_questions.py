@@ -101,7 +101,7 @@ def test_a_misspelt_key_is_named(series):
 
 def test_windows_fit_the_models_context(series):
     text = Questions.of(series).measures(series)[0].stream
-    assert text.window == 64
+    assert text.window == 256
 
 
 def write_problems(folder):

@@ -12,6 +12,7 @@ from babelscope.analyses.report import report
 from babelscope.analyses.report.sections import NO_RATE
 from tests.analyses.synthetic import babel
 from tests.analyses.test_direction_effect import concluded
+from tests.analyses.test_lens_table_figure import two_layers
 from tests.analyses.test_linear_probes import learnt
 
 ORDER = [
@@ -21,6 +22,7 @@ ORDER = [
     "working-language",
     "decoding",
     "layers",
+    "lens-table",
     "direction-effect",
     "linear-probes",
     "neurons",
@@ -30,7 +32,11 @@ ORDER = [
     "notes",
     "settings",
 ]
-ON_DEMAND = {"direction-effect": "--also causal", "linear-probes": "--also linear-probes"}
+ON_DEMAND = {
+    "lens-table": "No lens table",
+    "direction-effect": "--also causal",
+    "linear-probes": "--also linear-probes",
+}
 FIGURES = ORDER[: ORDER.index("notes")]
 DRAWN = [name for name in FIGURES if name not in ON_DEMAND]
 
@@ -115,15 +121,15 @@ def test_every_caption_says_what_would_count_against_it_and_what_the_null_is(pag
 
 
 def test_what_was_not_asked_for_says_how_to_ask_for_it(page):
-    for section, option in ON_DEMAND.items():
-        assert option in page.text(section)
+    for section, words in ON_DEMAND.items():
+        assert words in page.text(section)
         assert "Figure" not in page.text(section)
 
 
 def test_what_was_asked_for_besides_is_drawn_and_said(write):
     moved, (_, told) = concluded(effect=1.0), learnt()
-    page = write(replace(babel(), directions=moved, linear_probes=told))
-    for section, verdict in zip(ON_DEMAND, (moved.verdict_, told.verdict_), strict=True):
+    page = write(replace(babel(), directions=moved, linear_probes=told, examples=two_layers()))
+    for section, verdict in zip(ON_DEMAND, ("", moved.verdict_, told.verdict_), strict=True):
         assert verdict in page.text(section).replace("−", "-").replace("Python-PHP", "Python−PHP")
         assert "Figure" in page.text(section)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from babelscope.interp.streams import PromptStream
 from babelscope.interp.working_language import matched_sets
 from babelscope.probes.identifiers import Probe, ProbeSet
 from tests.conftest import make_model
-from tests.questions import PROBES, TEXTS
+from tests.questions import FEW, PROBES, TEXTS
 
 IDS = torch.tensor([[5, 17, 200, 3, 42]])
 PIVOT, TARGET = np.array([3, 7]), np.array([11])
@@ -27,7 +29,7 @@ LAYER_NORM = {"gpt2", "gpt_neox", "codegen", "gpt_bigcode", "starcoder2"}
 
 @pytest.fixture
 def stream():
-    return PromptStream(PROBES, background=TEXTS)
+    return PromptStream(PROBES, background=TEXTS, minimum=FEW)
 
 
 @pytest.fixture
@@ -188,7 +190,7 @@ def test_a_later_block_that_overwrites_the_state_undoes_the_effect(tokenizer, st
 def test_nothing_moves_where_the_coefficient_is_there_already(gpt2, tokenizer):
     """Prompts that are all alike hold the same state, in both languages and for all concepts."""
     alike = ProbeSet(tuple(Probe(p.concept, p.language, "n = ", p.identifier) for p in PROBES.probes))
-    result, _ = measured(gpt2, tokenizer, PromptStream(alike, background=TEXTS))
+    result, _ = measured(gpt2, tokenizer, PromptStream(alike, background=TEXTS, minimum=FEW))
     np.testing.assert_allclose(result["shift"], 0, atol=1e-4)
     np.testing.assert_allclose(result["after"] - result["before"], 0, atol=1e-3)
     np.testing.assert_allclose(result["null_after"] - result["before"], 0, atol=1e-3)
@@ -203,7 +205,8 @@ def test_order_shards_and_rows_at_a_time_do_not_matter(gpt2, tokenizer, stream, 
 
 
 def test_prompts_of_one_token_have_nothing_before_them(tokenizer):
-    stream = PromptStream(PROBES, background=TEXTS, context=1)
+    probes = ProbeSet(tuple(replace(probe, prompt="=") for probe in PROBES.probes))
+    stream = PromptStream(probes, background=TEXTS, minimum=FEW)
     model = make_model("llama")
     result, reading = measured(Anatomy(model), tokenizer, stream)
     assert {len(item.ids) for item in reading.items} == {1}
@@ -238,7 +241,7 @@ def test_levels_weigh_both_languages_alike_and_leave_the_own_concept_out():
 
 def test_one_concept_is_not_enough(tokenizer):
     single = ProbeSet(tuple(p for p in PROBES.probes if p.concept == "length"))
-    reading = PromptStream(single, background=TEXTS).read(tokenizer)
+    reading = PromptStream(single, background=TEXTS, minimum=FEW).read(tokenizer)
     with pytest.raises(InputError, match=r"tell 'python' from 'php' in this tokenizer: length; give probes"):
         contrasted(reading, pivot="python", target="php")
 

@@ -131,13 +131,16 @@ def test_sampling_that_makes_no_sense_is_refused(values, words):
 
 
 def test_a_prompt_is_completed_within_what_the_context_leaves(tiny, tokenizer):
-    item = items_of(60)[0]
+    item = items_of(tiny.model.config.max_position_embeddings - 4)[0]
     assert written(tiny, tokenizer, [item], new_tokens=50) == [alone(tiny, tokenizer, item, new_tokens=4)]
 
 
 def test_a_prompt_that_fills_the_context_is_named(tiny, tokenizer):
-    with pytest.raises(InputError, match=r"prompt of 1 in php has 64 tokens, .* context is 64"):
-        written(tiny, tokenizer, items_of(5, 64))
+    context = tiny.model.config.max_position_embeddings
+    with pytest.raises(
+        InputError, match=rf"prompt of 1 in php has {context} tokens, .* context is {context}"
+    ):
+        written(tiny, tokenizer, items_of(5, context))
 
 
 def test_scores_are_derived_from_stored_completions_alone(tiny, tokenizer):

@@ -22,10 +22,10 @@ from babelscope.interp.prompt_texts import (
 from babelscope.interp.streams import PromptStream
 from babelscope.interp.survey import TOP
 from babelscope.probes.identifiers import Probe, ProbeSet
-from tests.questions import PROBES, TEXTS
+from tests.questions import FEW, PROBES, TEXTS
 
 PROMPT = "n = len(xs) + count"
-IDENTIFIERS = PromptStream(PROBES, background=TEXTS)
+IDENTIFIERS = PromptStream(PROBES, background=TEXTS, minimum=FEW)
 
 
 def distributions(tiny, ids):
@@ -114,7 +114,7 @@ def test_a_token_that_begins_identifiers_of_two_languages_is_nobodys(tokenizer):
             Probe("tell", "php", "a = ", "echo", "(x)"),
         )
     )
-    reading = PromptStream(twice, background={}).read(tokenizer)
+    reading = PromptStream(twice, background={}, minimum=FEW).read(tokenizer)
     own = own_identifiers(reading)
     (count,) = reading.sets["tell", "python"]
     assert count in reading.sets["length", "php"]

@@ -17,7 +17,7 @@ from babelscope.interp.streams import PromptStream, TextStream
 from babelscope.interp.working_language import WorkingLanguage, intermediate_layers
 from babelscope.probes.identifiers import Probe, ProbeSet
 from tests.conftest import make_model
-from tests.questions import PROBES, TEXTS
+from tests.questions import FEW, PROBES, TEXTS
 
 
 def measured(tiny, tokenizer, measure, *, tokens=1 << 12, cuts=1):
@@ -81,7 +81,7 @@ def test_firing_counts_are_those_of_a_loop_over_unpadded_sequences(tiny, tokeniz
 
 
 def test_working_language_reads_the_cells_that_a_direct_computation_reads(tiny, tokenizer):
-    stream = PromptStream(PROBES, background=TEXTS)
+    stream = PromptStream(PROBES, background=TEXTS, minimum=FEW)
     result, reading = measured(tiny, tokenizer, WorkingLanguage(stream))
     unembedding = tiny.model.get_output_embeddings()
     for item in reading.items:
@@ -120,7 +120,7 @@ def test_results_do_not_depend_on_batches_or_shards(tiny, tokenizer, measure):
 
 
 def test_working_language_does_not_depend_on_batches_or_shards(tiny, tokenizer):
-    measure = WorkingLanguage(PromptStream(PROBES, background=TEXTS))
+    measure = WorkingLanguage(PromptStream(PROBES, background=TEXTS, minimum=FEW))
     one, _ = measured(tiny, tokenizer, measure, tokens=1)
     other, _ = measured(tiny, tokenizer, measure, cuts=3)
     for name in set(one) - {"top", "elsewhere_top", "null_top", "top_token"}:
@@ -132,7 +132,9 @@ def test_working_language_does_not_depend_on_the_order_of_the_prompts(tiny, toke
     found = []
     for order in (1, -1):
         probes = ProbeSet(PROBES.probes[::order])
-        result, reading = measured(tiny, tokenizer, WorkingLanguage(PromptStream(probes, background=TEXTS)))
+        result, reading = measured(
+            tiny, tokenizer, WorkingLanguage(PromptStream(probes, background=TEXTS, minimum=FEW))
+        )
         cells = result.sel(language=list(PROBES.languages))
         found.append({p: cells.isel(prompt=i) for i, p in enumerate(reading.probes)})
     for probe, cell in found[0].items():
@@ -147,7 +149,7 @@ def test_working_language_in_bfloat16_is_that_in_float32_within_two_hundredths(t
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.div_(4)
-    measure = WorkingLanguage(PromptStream(PROBES, background=TEXTS))
+    measure = WorkingLanguage(PromptStream(PROBES, background=TEXTS, minimum=FEW))
     shares = []
     for dtype in (torch.float32, torch.bfloat16):
         tiny = SimpleNamespace(anatomy=Anatomy(model.to(dtype)))
@@ -157,7 +159,7 @@ def test_working_language_in_bfloat16_is_that_in_float32_within_two_hundredths(t
 
 
 def test_without_the_vocabulary_shares_are_the_same_and_nothing_else_is_there(tiny, tokenizer):
-    stream = PromptStream(PROBES, background=TEXTS)
+    stream = PromptStream(PROBES, background=TEXTS, minimum=FEW)
     whole, _ = measured(tiny, tokenizer, WorkingLanguage(stream))
     quick, _ = measured(tiny, tokenizer, WorkingLanguage(stream, vocabulary=False))
     assert set(quick) == {"share", "elsewhere_share", "null_share"}
@@ -166,11 +168,13 @@ def test_without_the_vocabulary_shares_are_the_same_and_nothing_else_is_there(ti
 
 
 def test_a_language_that_does_not_name_a_concept_has_no_share_and_changes_nobodys(tiny, tokenizer):
-    stream = PromptStream(PROBES, background=TEXTS)
+    stream = PromptStream(PROBES, background=TEXTS, minimum=FEW)
     alone, _ = measured(tiny, tokenizer, WorkingLanguage(stream))
     third = Probe("length", "go", "n := ", "ct", "(xs)")
     wider, reading = measured(
-        tiny, tokenizer, WorkingLanguage(PromptStream(ProbeSet((*PROBES.probes, third)), background=TEXTS))
+        tiny,
+        tokenizer,
+        WorkingLanguage(PromptStream(ProbeSet((*PROBES.probes, third)), background=TEXTS, minimum=FEW)),
     )
     assert reading.languages == ("python", "php", "go")
     show = wider.isel(prompt=np.flatnonzero(wider["concept"] == "show"))
@@ -184,7 +188,7 @@ def test_a_language_that_does_not_name_a_concept_has_no_share_and_changes_nobody
 
 
 def test_prompts_end_right_before_the_token_with_the_identifiers_first_character(tokenizer):
-    reading = PromptStream(PROBES, background=TEXTS).read(tokenizer)
+    reading = PromptStream(PROBES, background=TEXTS, minimum=FEW).read(tokenizer)
     for item, probe in zip(reading.items, reading.probes, strict=True):
         assert tokenizer.decode(item.ids).rstrip() == probe.prompt.rstrip()
         next_token = reading.sets[probe.concept, probe.language]
@@ -200,9 +204,9 @@ def test_identifiers_that_begin_alike_are_dropped_with_the_reason(tokenizer):
             Probe("text", "php", "a = ", "countable", "(x)"),
         )
     )
-    reading = PromptStream(alike, background=TEXTS).read(tokenizer)
+    reading = PromptStream(alike, background=TEXTS, minimum=FEW).read(tokenizer)
     assert "text" not in reading.concepts
-    assert any("begin another language's identifier too" in reason for reason in reading.dropped)
+    assert any("begins the identifier of php too" in reason for reason in reading.dropped)
 
 
 def test_a_first_token_that_is_a_mere_fragment_is_dropped_with_the_reason(tokenizer):
@@ -213,19 +217,39 @@ def test_a_first_token_that_is_a_mere_fragment_is_dropped_with_the_reason(tokeni
             Probe("last", "python", "a = ", "len", ";"),
         )
     )
-    reading = PromptStream(long, background=TEXTS).read(tokenizer)
+    reading = PromptStream(long, background=TEXTS, minimum=FEW).read(tokenizer)
     assert "last" not in reading.concepts
     assert any(
-        "is less than half of the identifier" in reason and "last" in reason for reason in reading.dropped
+        "php last" in reason and "is less than half of 'zebra'" in reason for reason in reading.dropped
     )
 
 
-def test_a_tokenizer_without_usable_identifiers_is_refused(tokenizer):
+def test_a_tokenizer_without_usable_identifiers_is_refused_with_what_is_left_and_why(tokenizer):
     alike = ProbeSet(
         (Probe("text", "python", "a = ", "count", "(x)"), Probe("text", "php", "a = ", "countable", "(x)"))
     )
-    with pytest.raises(InputError, match="no identifier has a token of its own"):
-        PromptStream(alike, background=TEXTS).read(tokenizer)
+    with pytest.raises(InputError, match=r"php 0 of 1 concepts and 0 of 1 prompts .*left out: 2 collision"):
+        PromptStream(alike, background=TEXTS, minimum=FEW).read(tokenizer)
+
+
+def test_what_would_have_no_interval_is_refused_unless_less_is_asked_for(tokenizer):
+    with pytest.raises(InputError, match=r"python 2 of 2 concepts and 6 of 6 prompts, .* 3 concepts and 20"):
+        PromptStream(PROBES, background=TEXTS, minimum=FEW).read(tokenizer)
+    assert len(PromptStream(PROBES, background=TEXTS, minimum=FEW).read(tokenizer).items) == 12
+
+
+def test_a_prompt_longer_than_the_context_is_refused_by_name_and_never_cut(tokenizer):
+    long = "b = b + b; " * 9 + "n = "
+    tokens = len(tokenizer(long.rstrip())["input_ids"])  # the space is the identifier's
+    probes = ProbeSet((*PROBES.probes, Probe("length", "php", long, "count", "($x)")))
+    for context in (tokens, tokens - 1):
+        stream = PromptStream(probes, background=TEXTS, context=context, minimum=FEW)
+        if context == tokens:
+            assert max(len(item.ids) for item in stream.read(tokenizer).items) == tokens
+        else:
+            message = rf"1 of 13 .*php length 'b = b \+ b; .*{tokens} tokens, the model takes {context}"
+            with pytest.raises(InputError, match=message):
+                stream.read(tokenizer)
 
 
 @pytest.mark.parametrize(("layers", "last"), [(24, 19), (6, 5), (4, 3), (12, 10), (2, 1)])

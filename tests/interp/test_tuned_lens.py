@@ -25,7 +25,7 @@ from babelscope.interp.streams import PromptStream, TextStream
 from babelscope.interp.tuned_lens import TunedTranslators, agreement
 from babelscope.interp.working_language import WorkingLanguage
 from tests.conftest import byte_tokenizer, make_model
-from tests.questions import PROBES, TEXTS
+from tests.questions import FEW, PROBES, TEXTS
 
 IDS = torch.tensor([[5, 17, 200, 3, 42]])
 
@@ -248,7 +248,9 @@ def series(make_run):
 
 
 def working_language(stream=STREAM):
-    return WorkingLanguage(PromptStream(PROBES, background=TEXTS), translators=TunedTranslators(stream))
+    return WorkingLanguage(
+        PromptStream(PROBES, background=TEXTS, minimum=FEW), translators=TunedTranslators(stream)
+    )
 
 
 def test_every_checkpoint_and_the_random_model_have_translators_of_their_own(series, few_steps):
@@ -261,7 +263,7 @@ def test_every_checkpoint_and_the_random_model_have_translators_of_their_own(ser
     TunedLens(at_ten, found.sel(step=10))
     with pytest.raises(InputError, match="translators of model"):
         TunedLens(at_ten, found.sel(step=0))
-    reading = PromptStream(PROBES, background=TEXTS).read(series.tokenizer)
+    reading = PromptStream(PROBES, background=TEXTS, minimum=FEW).read(series.tokenizer)
     lens = TunedLens(at_ten, found.sel(step=10))
     for item in reading.items:
         hidden = at_ten.model(torch.as_tensor(item.ids)[None], output_hidden_states=True).hidden_states
@@ -299,7 +301,7 @@ def test_what_other_translators_read_is_another_result(series):
     measures = (
         working_language(),
         working_language(TextStream(code(6), tokens=90, window=16)),
-        WorkingLanguage(PromptStream(PROBES, background=TEXTS)),
+        WorkingLanguage(PromptStream(PROBES, background=TEXTS, minimum=FEW)),
     )
     executor = Executor(Store(series.state / "store"), [], series)
     assert len({executor.key(measure, "weights") for measure in measures}) == 3

@@ -11,6 +11,7 @@ from babelscope.interp.streams import PromptStream, TextStream
 from babelscope.interp.tuned_lens import TunedTranslators
 from babelscope.interp.working_language import WorkingLanguage
 from babelscope.probes.identifiers import Probe, ProbeSet
+from tests.questions import FEW
 
 WORDS = ("length", "show", "text", "len", "print", "str", "count", "echo", "strval", *"abcdefghijkl")
 CONCEPTS = (("length", "len", "count"), ("show", "print", "echo"), ("text", "str", "strval"))
@@ -73,7 +74,7 @@ def test_it_erases_a_middle_layer_that_decodes_to_the_pivot():
     translators = TunedTranslators(TextStream(texts, tokens=1000, window=16))
     text = translators.stream.read(tokenizer)
     found = translators.drive(anatomy, tokenizer, text, text.items)
-    stream = PromptStream(PIVOT_FIRST, background=texts)
+    stream = PromptStream(PIVOT_FIRST, background=texts, minimum=FEW)
     measure = WorkingLanguage(stream, translators=translators)
     reading = stream.read(tokenizer)
 

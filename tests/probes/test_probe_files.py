@@ -10,22 +10,23 @@ import subprocess
 from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from babelscope.core import languages
 from babelscope.core.errors import InputError
 from babelscope.interp.streams import PromptStream
-from babelscope.probes.identifiers import Probe
-from babelscope.probes.probe_files import known_probes, probed_languages, read_probes, shared_probes
+from babelscope.probes.identifiers import Probe, shared_probes
+from babelscope.probes.probe_files import (
+    known_probes,
+    probed_languages,
+    probes_of,
+    read_probe_files,
+    read_probes,
+)
+from tests.probes.byte_pairs import GPT4, bpe
 
 PROBES = known_probes("python", "php")
-# How GPT-4's vocabulary splits text into words: one sign may join the word after it.
-GPT4 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 # Reads programs from stdin as JSON, so that one process checks all; writes what the parser says of each.
 PARSE_PHP = """
 foreach (json_decode(stream_get_contents(STDIN), true, 8, JSON_THROW_ON_ERROR) as $text) {
@@ -54,25 +55,6 @@ def parse_php(texts: list[str]) -> list[str]:
         ["php", "-r", PARSE_PHP], input=json.dumps(texts), capture_output=True, text=True, check=True
     )
     return json.loads(said.stdout)
-
-
-def bpe(*, pattern: str | None) -> Any:
-    """A byte-level BPE learnt from the probes; `pattern` splits words, GPT-2's if None."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None)
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = (
-        level
-        if pattern is None
-        else pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), level])
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=3000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    tokenizer.train_from_iterator(map(program, PROBES.probes), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -141,13 +123,13 @@ def test_languages_are_asked_with_a_space_before_the_name_alike():
 
 
 def test_no_probe_is_lost_where_words_are_split_as_for_gpt2():
-    reading = PromptStream(PROBES, background={}).read(bpe(pattern=None))
+    reading = PromptStream(PROBES, background={}).read(bpe("python", "php"))
     assert reading.dropped == ()
     assert reading.concepts == PROBES.concepts
 
 
 def test_at_least_eight_prompts_remain_where_a_sign_may_join_the_name_after_it():
-    reading = PromptStream(PROBES, background={}).read(bpe(pattern=GPT4))
+    reading = PromptStream(PROBES, background={}).read(bpe("python", "php", pattern=GPT4))
     kept = Counter((probe.concept, probe.language) for probe in reading.probes)
     assert min(kept[concept, language] for concept in PROBES.concepts for language in PROBES.languages) >= 8
 
@@ -235,7 +217,45 @@ def test_a_concept_that_two_of_three_languages_name_alike_is_kept_for_all():
 
 def test_a_language_that_would_vanish_is_refused_by_name():
     length = (Probe("length", "python", "n = ", "len"), Probe("length", "php", "$n = ", "count"))
-    with pytest.raises(InputError, match="no probes tell lua from another language"):
+    with pytest.raises(InputError, match="no distinguishable pairs: lua and python, php share no concept"):
         shared_probes((*length, Probe("table", "lua", "t = ", "table")))
-    with pytest.raises(InputError, match=r"no probes tell languages from another language of \[\]"):
-        shared_probes(())
+
+
+def test_languages_that_name_everything_alike_have_no_distinguishable_pairs():
+    message = r"no distinguishable pairs: javascript and typescript give the same names to all 17 concepts"
+    with pytest.raises(InputError, match=message):
+        known_probes("javascript", "typescript")
+    every = known_probes("python", "javascript", "typescript")
+    with pytest.raises(InputError, match=message):
+        every.of("javascript", "typescript")
+
+
+def test_users_files_add_to_a_language_that_comes_with_probes(tmp_path):
+    mine = write(tmp_path, 'language = "python"\n' + ONE)
+    found = probes_of(["python", "php"], [mine])
+    assert found[:-1] == probes_of(["python", "php"])
+    assert found[-1] == Probe("length", "python", "n = ", "len", "(xs)")
+
+
+def test_users_files_of_languages_that_are_not_asked_are_left_alone(tmp_path):
+    mine = write(tmp_path, 'language = "cobol"\n' + ONE)
+    assert probes_of(["python", "php"], [mine]) == probes_of(["python", "php"])
+    assert probes_of(["python", "cobol"], [mine])[-1].language == "cobol"
+
+
+def test_a_prompt_that_another_file_gives_already_is_refused_with_both_files(tmp_path):
+    known = read_probes(probed_languages()["php"])[0]
+    text = f"""
+language = "php"
+[[concepts]]
+name = "mine"
+identifier = "mine"
+prompts = [[{json.dumps(known.prompt)}, ""]]
+"""
+    mine = write(tmp_path, text)
+    with pytest.raises(InputError) as refused:
+        probes_of(["php", "python"], [mine])
+    assert str(refused.value).startswith(f"{mine}: prompt ")
+    assert f"of php 'mine' is given by {probed_languages()['php']} already" in str(refused.value)
+    with pytest.raises(InputError, match="given by"):
+        read_probe_files([probed_languages()["php"]] * 2)
