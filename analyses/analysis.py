@@ -214,7 +214,7 @@ def analyse(results: Results, questions: Questions | None = None) -> Analysis:
         switch=SwitchLayer(results, pivot=series.pivot, target=series.target)
         if "top" in results["working_language"]
         else None,
-        examples=results["lens_table"] if "lens_table" in results else None,
+        examples=results.get("lens_table"),
         directions=DirectionEffects(results, pivot=series.pivot, target=series.target)
         if "direction_effect" in results
         else None,

@@ -13,9 +13,7 @@ from babelscope.interp.lens_table import read_table
 from babelscope.interp.prompt_texts import Prompt, PromptTexts
 from babelscope.interp.streams import PromptStream
 from babelscope.probes.identifiers import ProbeSet
-from babelscope.probes.placement import Minimum
-
-ANY = Minimum(concepts=1, prompts=1)  # identifiers are only recognised here, whatever tells of them
+from babelscope.probes.placement import ANY
 
 
 def look(

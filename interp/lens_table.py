@@ -152,6 +152,7 @@ def spellings(tokenizer: Any, tokens: Iterable[int]) -> dict[int, str]:
         if name is None:  # an unembedding may have more rows than there are tokens
             return f"<{token}>"
         text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        text = text.replace("\0", "␀")  # what netCDF cannot hold
         # A SentencePiece decoder drops the white space that begins a text, so a token alone loses its own.
         return " " + text if name.startswith("\u2581") and not text.startswith(" ") else text
 

@@ -52,6 +52,7 @@ class Minimum:
 
 
 ENOUGH = Minimum()
+ANY = Minimum(concepts=1, prompts=1)  # where identifiers are only recognised, and nothing is concluded
 
 
 @dataclass(frozen=True, eq=False)

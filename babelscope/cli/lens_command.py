@@ -24,8 +24,9 @@ from babelscope.core.files import write_text
 from babelscope.core.languages import shown
 from babelscope.interp.prompt_texts import ends_within_a_token
 from babelscope.interp.streams import PromptStream
-from babelscope.probes.identifiers import ProbeSet
-from babelscope.probes.probe_files import probed_languages, read_probes, shared_probes
+from babelscope.probes.identifiers import ProbeSet, shared_probes
+from babelscope.probes.placement import ANY
+from babelscope.probes.probe_files import probes_of, read_probe_files, read_probes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -139,20 +140,16 @@ def _identifiers(series: Series, own: list[Path]) -> tuple[ProbeSet | None, str]
     file, asked = questions_file(series)
     paths = [*(file.parent / path for path in asked.probes if file), *own]
     names = [name for name in (series.pivot, series.target) if name]
-    if asked.babel and series.target in asked.babel.targets:
-        found = list(asked.babel.world.probes(series.target).probes)
-    else:
-        known = probed_languages()
-        found = [probe for name in names if name in known for probe in read_probes(known[name])]
-    found += [probe for path in paths for probe in read_probes(path)]
-    spoken = {probe.language for probe in found}
-    if missing := [name for name in names if name not in spoken]:
-        return None, f"no colours: there are no identifier probes for {missing}; give some by --probes"
-    if len(spoken) < 2:
-        return None, "no colours: identifiers of two languages are compared; give --pivot and --target"
     try:
+        if asked.babel and series.target in asked.babel.targets:
+            found = [*asked.babel.world.probes(series.target).probes, *read_probe_files(paths)]
+        else:
+            own_languages = [read_probes(path)[0].language for path in paths]
+            found = probes_of([*names, *own_languages], paths)
+        if len({probe.language for probe in found}) < 2:
+            return None, "no colours: identifiers of two languages are compared; give --pivot and --target"
         probes = shared_probes(found)
-        PromptStream(probes, background={}).read(series.tokenizer)
+        PromptStream(probes, background={}, context=None, minimum=ANY).read(series.tokenizer)
     except InputError as error:
         return None, f"no colours: {error}"
     return probes, ""

@@ -37,7 +37,7 @@ def test_without_a_file_the_known_probes_and_the_runs_own_text_are_asked(series)
     assert asked.texts == {language: list(texts) for language, texts in TEXTS.items()}
     assert asked.problems is None
     names = [measure.name for measure in asked.measures(series)]
-    assert names == ["language_loss", "transferring_neurons", "working_language"]
+    assert names == ["language_loss", "transferring_neurons", "working_language", "lens_table"]
 
 
 def test_a_small_babel_brings_its_own_probes_and_problems(series):

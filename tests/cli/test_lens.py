@@ -21,7 +21,7 @@ def refused(capsys, monkeypatch):
     """Run a command that must be refused before any weights are read; its one line on stderr."""
 
     def run(*arguments):
-        def read(*_):
+        def read(*_, **__):
             raise AssertionError("weights were read")
 
         with monkeypatch.context() as patch:
@@ -110,7 +110,7 @@ def test_identifiers_of_probes_of_ones_own_are_recognised(make_run, tmp_path, ca
     ("options", "reason"),
     [
         ([], "give --pivot and --target"),
-        (["--pivot", "python", "--target", "kotlin"], "there are no identifier probes for ['kotlin']"),
+        (["--pivot", "python", "--target", "kotlin"], "no probes come with 'kotlin'"),
         (LANGUAGES, "no identifier has a token of its own"),
     ],
 )
@@ -134,7 +134,7 @@ def test_bad_input_is_refused_before_any_weights_are_read(make_run, tmp_path, re
     run = make_run(steps=(0, 10))
     assert "there are [0, 10]" in refused(run, PROMPT, "--step", "7")
     assert "the prompt '' is empty" in refused(run, "")
-    assert "has 65 tokens and the model takes 64" in refused(run, "Z" * 65)
+    assert "has 257 tokens and the model takes 256" in refused(run, "Z" * 257)
     assert "cannot be read" in refused(run, "@nowhere")
     (tmp_path / "latin").write_bytes(b"\xe9")
     assert "not UTF-8" in refused(run, f"@{tmp_path / 'latin'}")

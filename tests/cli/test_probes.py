@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 
 from babelscope.cli import main
+from babelscope.cli.output import stdout
 from babelscope.probes.probe_files import probed_languages
 from tests.conftest import byte_tokenizer
 from tests.probes.byte_pairs import bpe
@@ -94,7 +95,7 @@ def test_another_pivot_may_have_no_distinguishable_pairs(folder, capsys):
 
 
 def test_tables_can_be_read_at_a_hundred_columns(folder, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(stdout, "width", 100)
     assert main(["probes", str(folder), "--target", "php"]) == 0
     printed = capsys.readouterr().out
     assert all(len(line) <= 100 for line in printed.splitlines() if str(folder) not in line)

@@ -205,7 +205,7 @@ def test_order_shards_and_rows_at_a_time_do_not_matter(gpt2, tokenizer, stream, 
 
 
 def test_prompts_of_one_token_have_nothing_before_them(tokenizer):
-    probes = ProbeSet(tuple(replace(probe, prompt="=") for probe in PROBES.probes))
+    probes = ProbeSet(tuple(replace(probe, prompt="= ") for probe in PROBES.probes))
     stream = PromptStream(probes, background=TEXTS, minimum=FEW)
     model = make_model("llama")
     result, reading = measured(Anatomy(model), tokenizer, stream)

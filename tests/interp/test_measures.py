@@ -234,7 +234,7 @@ def test_a_tokenizer_without_usable_identifiers_is_refused_with_what_is_left_and
 
 def test_what_would_have_no_interval_is_refused_unless_less_is_asked_for(tokenizer):
     with pytest.raises(InputError, match=r"python 2 of 2 concepts and 6 of 6 prompts, .* 3 concepts and 20"):
-        PromptStream(PROBES, background=TEXTS, minimum=FEW).read(tokenizer)
+        PromptStream(PROBES, background=TEXTS).read(tokenizer)
     assert len(PromptStream(PROBES, background=TEXTS, minimum=FEW).read(tokenizer).items) == 12
 
 
