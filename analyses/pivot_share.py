@@ -134,8 +134,7 @@ class PivotShare:
 
     def rows(self, statistic: str, *, prompts: str = ALL) -> pd.DataFrame:
         """One statistic at every step."""
-        table = self.table_
-        return table[(table["statistic"] == statistic) & (table["prompts"] == prompts)]
+        return self.table_.query("statistic == @statistic and prompts == @prompts")
 
     def estimate(self, statistic: str, *, prompts: str = ALL) -> Float[np.ndarray, " step"]:
         """One statistic's estimates at every step."""
@@ -143,8 +142,7 @@ class PivotShare:
 
     def above_nulls(self, statistic: str, *, prompts: str = ALL) -> pd.DataFrame:
         """Rows after step 0 at which a statistic is above all its nulls."""
-        table = self.rows(statistic, prompts=prompts)
-        return table[(table["step"] > 0) & table["above_null"]]
+        return self.rows(statistic, prompts=prompts).query("step > 0 and above_null")
 
     def _in_words(self) -> str:
         pivot, target = shown(self.pivot), shown(self.target)
@@ -215,7 +213,7 @@ class PivotShare:
                 pivot, target = top == self._p, top == self._t
             cells |= {"pivot": pivot, "either": pivot | target, "other": ~(pivot | target)}
             cells["mass"] = data[f"{place}mass"].isel(language=self._p)
-            cells["rank"] = np.log(data[f"{place}rank"])
+            cells["rank"] = xr.apply_ufunc(np.log, data[f"{place}rank"])
             if place != SETS:  # the distribution is the same whatever is looked for
                 cells["entropy"] = data[f"{place}entropy"]
         found = {
@@ -235,7 +233,7 @@ class PivotShare:
                 "pivot_mass": data["mass"].isel(language=self._p),
                 "target_mass": data["mass"].isel(language=self._t),
                 "entropy": data["entropy"],
-                "rank": np.log(data["rank"]),
+                "rank": xr.apply_ufunc(np.log, data["rank"]),
             }
         means = xr.Dataset(
             {name: v.drop_vars("language", errors="ignore").mean("prompt") for name, v in found.items()}
@@ -265,6 +263,5 @@ def _all_beyond(
     """Where all differences that are defined lie above zero, and where all lie below."""
     ends = np.stack(differences)
     defined = ~np.isnan(ends[..., 0])
-    above = np.where(defined, ends[..., 0] > 0, True).all(0) & defined.any(0)
-    below = np.where(defined, ends[..., 1] < 0, True).all(0) & defined.any(0)
-    return above, below
+    above, below = (ends[..., 0] > 0) | ~defined, (ends[..., 1] < 0) | ~defined
+    return above.all(axis=0) & defined.any(axis=0), below.all(axis=0) & defined.any(axis=0)

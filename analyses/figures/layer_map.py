@@ -127,7 +127,7 @@ def layer_map_figure(
 
 def _switches(switch: pd.DataFrame, steps: np.ndarray) -> go.Scatter:
     """A bar on the border between two layers, and its interval."""
-    found = switch[switch["resolved"].to_numpy(bool)]
+    found = switch.query("resolved")
     layer, low, high = (found[name].to_numpy(float) for name in ("layer", "low", "high"))
     return go.Scatter(
         x=np.searchsorted(steps, found["step"]),

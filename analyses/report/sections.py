@@ -93,7 +93,9 @@ def sections(analysis: Analysis) -> Iterator[Section]:
     drawn = None
     if analysis.examples is not None:
         steps = figures.some_steps(analysis.examples["step"].to_numpy().tolist())
-        drawn = figures.lens_table_figure(analysis.examples.sel(step=steps), **names)
+        drawn = figures.lens_table_figure(
+            analysis.examples.sel(step=steps), pivot=analysis.pivot, target=analysis.target
+        )
     yield _section(analysis, "lens-table", [], drawn, "lens table")
 
     moved, drawn, said = analysis.directions, None, []

@@ -26,7 +26,7 @@ from babelscope.interp.prompt_texts import ends_within_a_token
 from babelscope.interp.streams import PromptStream
 from babelscope.probes.identifiers import ProbeSet, shared_probes
 from babelscope.probes.placement import ANY
-from babelscope.probes.probe_files import probes_of, read_probe_files, read_probes
+from babelscope.probes.probe_files import probes_of, read_probe_files
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -140,12 +140,12 @@ def _identifiers(series: Series, own: list[Path]) -> tuple[ProbeSet | None, str]
     file, asked = questions_file(series)
     paths = [*(file.parent / path for path in asked.probes if file), *own]
     names = [name for name in (series.pivot, series.target) if name]
+    added = read_probe_files(paths)
     try:
         if asked.babel and series.target in asked.babel.targets:
-            found = [*asked.babel.world.probes(series.target).probes, *read_probe_files(paths)]
+            found = [*asked.babel.world.probes(series.target).probes, *added]
         else:
-            own_languages = [read_probes(path)[0].language for path in paths]
-            found = probes_of([*names, *own_languages], paths)
+            found = probes_of([*names, *(probe.language for probe in added)], paths)
         if len({probe.language for probe in found}) < 2:
             return None, "no colours: identifiers of two languages are compared; give --pivot and --target"
         probes = shared_probes(found)
