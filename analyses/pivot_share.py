@@ -263,5 +263,6 @@ def _all_beyond(
     """Where all differences that are defined lie above zero, and where all lie below."""
     ends = np.stack(differences)
     defined = ~np.isnan(ends[..., 0])
-    above, below = (ends[..., 0] > 0) | ~defined, (ends[..., 1] < 0) | ~defined
-    return above.all(axis=0) & defined.any(axis=0), below.all(axis=0) & defined.any(axis=0)
+    sides = np.stack([ends[..., 0] > 0, ends[..., 1] < 0]) | ~defined
+    above, below = np.all(sides, axis=1) & np.any(defined, axis=0)
+    return above, below
