@@ -29,9 +29,9 @@ def plan(
 
     The estimate runs a few items of every measure on one checkpoint and multiplies; it is good to a factor
     of two. What is derived from stored results, such as the marking of answers, is not in it, and neither is
-    the random model. What is no sum over items, such as the training of a tuned lens, or is handed to another measure,
-    is run whole. Only that checkpoint's weights are read, and with nothing to do none. One whose weights were
-    never looked at counts as not measured.
+    the random model. What is no sum over items, such as the training of a tuned lens, or is handed to another
+    measure, is run whole. Only that checkpoint's weights are read, and with nothing to do none. One whose
+    weights were never looked at counts as not measured.
 
     Returns
     -------
