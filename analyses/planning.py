@@ -28,9 +28,10 @@ def plan(
     """Checkpoints to do, bytes to read, tokens to run and an estimate of the time; arguments as of `sweep`.
 
     The estimate runs a few items of every measure on one checkpoint and multiplies; it is good to a factor
-    of two. What is no sum over items, such as the training of a tuned lens, or is handed to another measure,
-    is run whole. Only that checkpoint's weights are read, and with nothing to do none. One whose weights were
-    never looked at counts as not measured.
+    of two. What is derived from stored results, such as the marking of answers, is not in it, and neither is
+    the random model. What is no sum over items, such as the training of a tuned lens, or is handed to another
+    measure, is run whole. Only that checkpoint's weights are read, and with nothing to do none. One whose
+    weights were never looked at counts as not measured.
 
     Returns
     -------
@@ -86,7 +87,8 @@ def _seconds(
         reading = executor.reading(measure)
         undivided = isinstance(measure, Drive) and measure.shard_tokens == UNDIVIDED
         whole = undivided or measure.name in needed
-        items = reading.items if whole else reading.items[:SAMPLE]
+        # Spread over the stream, which is sorted by language: some measures are about one language's prompts.
+        items = reading.items if whole else reading.items[:: -(-len(reading.items) // SAMPLE)]
         using = measure
         if measure.needs:  # measured just now, or already stored
             name, fingerprints = measure.needs.name, executor.series.fingerprints

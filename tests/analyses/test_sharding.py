@@ -17,13 +17,15 @@ import xarray as xr
 from babelscope.analyses import executor as executor_module
 from babelscope.analyses.analysis import analyse
 from babelscope.analyses.executor import with_sources
-from babelscope.analyses.planning import plan
+from babelscope.analyses.planning import SAMPLE, plan
 from babelscope.analyses.sharding import WHOLE, Shard, own_gpu
 from babelscope.analyses.store import Store
 from babelscope.analyses.sweep import sweep
 from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
-from tests.questions import every_measure
+from babelscope.interp.loss import LanguageLoss
+from babelscope.interp.streams import TextStream
+from tests.questions import TEXTS, every_measure
 
 ROOT = Path(__file__).parents[2]
 STEPS = (0, 10, 20)
@@ -136,6 +138,20 @@ def test_the_cost_of_a_shard_is_that_of_its_part(series):
     costs = [plan(series, every_measure(), shard=Shard(i, 2)) for i in (1, 2)]
     assert [cost["checkpoints"] for cost in costs] == [2, 1]
     assert costs[0]["bytes_to_read"] == 2 * costs[1]["bytes_to_read"]
+
+
+def test_the_cost_is_estimated_from_items_of_every_language(series, monkeypatch):
+    """A measure may be about one language only, and streams hold one after the other."""
+    tried, observer = [], LanguageLoss.observer
+
+    def trying(self, anatomy, reading, shard):
+        tried.extend(reading.languages[reading.language[item.index]] for item in shard)
+        return observer(self, anatomy, reading, shard)
+
+    monkeypatch.setattr(LanguageLoss, "observer", trying)
+    plan(series, [LanguageLoss(TextStream(TEXTS, tokens=200, window=4))])
+    assert len(tried) <= SAMPLE
+    assert set(tried) == set(TEXTS)
 
 
 @pytest.mark.parametrize("moment", ["save_part", "has_part"])
