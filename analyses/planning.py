@@ -6,15 +6,16 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from babelscope.analyses.executor import Executor
 from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.analyses.store import Store
 from babelscope.checkpoints.series import Checkpoint, Series
-from babelscope.interp.measure import UNDIVIDED, Drive, FromModel, Measure
+from babelscope.interp.measure import UNDIVIDED, Drive, FromModel, Item, Measure
 
-SAMPLE = 8  # items of each stream: enough to be past the first batch's overhead
+SAMPLE = 8  # items of each stream, spread over it: a measure may leave out one language's
 
 
 def plan(
@@ -86,7 +87,7 @@ def _seconds(
         reading = executor.reading(measure)
         undivided = isinstance(measure, Drive) and measure.shard_tokens == UNDIVIDED
         whole = undivided or measure.name in needed
-        items = reading.items if whole else reading.items[:SAMPLE]
+        items = reading.items if whole else _spread(reading.items)
         using = measure
         if measure.needs:  # measured just now, or already stored
             name, fingerprints = measure.needs.name, executor.series.fingerprints
@@ -100,3 +101,9 @@ def _seconds(
         share = sizes[measure.name] / sum(len(item.ids) for item in items)
         seconds[measure.name] = spent * share * times
     return seconds
+
+
+def _spread(items: Sequence[Item]) -> list[Item]:
+    """A few of them, from the first to the last."""
+    places = np.linspace(0, len(items) - 1, min(SAMPLE, len(items))).round().astype(int)
+    return [items[place] for place in places]

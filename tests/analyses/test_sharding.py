@@ -16,14 +16,17 @@ import xarray as xr
 
 from babelscope.analyses import executor as executor_module
 from babelscope.analyses.analysis import analyse
-from babelscope.analyses.executor import with_sources
-from babelscope.analyses.planning import plan
+from babelscope.analyses.executor import Executor, with_sources
+from babelscope.analyses.planning import SAMPLE, plan
 from babelscope.analyses.sharding import WHOLE, Shard, own_gpu
 from babelscope.analyses.store import Store
 from babelscope.analyses.sweep import sweep
 from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
-from tests.questions import every_measure
+from babelscope.interp.streams import PromptStream
+from babelscope.interp.working_language import WorkingLanguage
+from babelscope.probes.identifiers import ProbeSet
+from tests.questions import FEW, PROBES, TEXTS, every_measure
 
 ROOT = Path(__file__).parents[2]
 STEPS = (0, 10, 20)
@@ -136,6 +139,21 @@ def test_the_cost_of_a_shard_is_that_of_its_part(series):
     costs = [plan(series, every_measure(), shard=Shard(i, 2)) for i in (1, 2)]
     assert [cost["checkpoints"] for cost in costs] == [2, 1]
     assert costs[0]["bytes_to_read"] == 2 * costs[1]["bytes_to_read"]
+
+
+def test_a_cost_is_estimated_from_all_over_the_stream(series, monkeypatch):
+    """The pivot's prompts come first, and a measure of the target's would seem to cost nothing."""
+    read, compute = [], Executor.compute
+
+    def spying(executor, anatomy, measures, reading, items):
+        read.extend(reading.probes[item.index].language for item in items)
+        return compute(executor, anatomy, measures, reading, items)
+
+    monkeypatch.setattr(Executor, "compute", spying)
+    probes = sorted(PROBES.probes * 2, key=lambda probe: probe.language, reverse=True)
+    plan(series, [WorkingLanguage(PromptStream(ProbeSet(tuple(probes)), background=TEXTS, minimum=FEW))])
+    assert len(read) == SAMPLE
+    assert set(read) == {"python", "php"}
 
 
 @pytest.mark.parametrize("moment", ["save_part", "has_part"])
