@@ -52,8 +52,9 @@ class DirectionEffects:
     ----------
     table_ : DataFrame
         statistic, step, intervention, layer, estimate, low, high (means over prompts; concepts, then prompts
-        resampled), null_low, null_high (90% band of the means along random directions) and `outside_null`
-        where the interval clears that band.
+        resampled, intervals widened for the number of concepts as in `percentile_interval`), null_low,
+        null_high (90% band of the means along random directions) and `outside_null` where the interval
+        clears that band.
     intermediate_ : DataFrame
         The same, without layer, for means over the intermediate layers, each changed alone.
     before_ : DataFrame
@@ -72,11 +73,12 @@ class DirectionEffects:
         data = results["direction_effect"]
         self.pivot, self.target = pivot, target
         self.layers_ = [int(layer) for layer in np.atleast_1d(data.attrs["intermediate"])]
-        weights = resample(data.sizes["prompt"], clusters=data["concept"].to_numpy().tolist(), seed=seed)
+        concepts = data["concept"].to_numpy().tolist()
+        weights, clusters = resample(len(concepts), clusters=concepts, seed=seed), len(set(concepts))
         found, null = _statistics(data), _statistics(_random(data))
-        self.table_ = _table(found, null, weights)
+        self.table_ = _table(found, null, weights, clusters=clusters)
         found, null = (values.sel(layer=self.layers_).mean("layer") for values in (found, null))
-        self.intermediate_ = _table(found, null, weights)
+        self.intermediate_ = _table(found, null, weights, clusters=clusters)
         self.before_ = pd.DataFrame(
             {
                 "step": data["step"].to_numpy(),
@@ -142,18 +144,20 @@ def _statistics(data: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({name: of(data) for name, of in STATISTICS.items()})
 
 
-def _table(found: xr.Dataset, null: xr.Dataset, weights: Int[np.ndarray, "resample prompt"]) -> pd.DataFrame:
+def _table(
+    found: xr.Dataset, null: xr.Dataset, weights: Int[np.ndarray, "resample prompt"], *, clusters: int
+) -> pd.DataFrame:
     """Means over prompts with intervals and null band, a row per cell and statistic."""
-    tables = {name: _rows(found[name], null[name], weights) for name in STATISTICS}
+    tables = {name: _rows(found[name], null[name], weights, clusters=clusters) for name in STATISTICS}
     return pd.concat(tables, names=["statistic", "row"]).reset_index("statistic").reset_index(drop=True)
 
 
 def _rows(
-    found: xr.DataArray, null: xr.DataArray, weights: Int[np.ndarray, "resample prompt"]
+    found: xr.DataArray, null: xr.DataArray, weights: Int[np.ndarray, "resample prompt"], *, clusters: int
 ) -> pd.DataFrame:
     values = found.transpose("prompt", ...)
     flat = values.to_numpy().reshape(values.sizes["prompt"], -1)
-    low, high = percentile_interval(weights @ flat / weights.sum(1, keepdims=True)).T
+    low, high = percentile_interval(weights @ flat / weights.sum(1, keepdims=True), clusters=clusters).T
     drawn = null.mean("prompt").transpose("draw", *values.dims[1:]).to_numpy()
     null_low, null_high = percentile_interval(drawn.reshape(len(drawn), -1), level=NULL_LEVEL).T
     table = values.mean("prompt").to_series().rename("estimate").reset_index()

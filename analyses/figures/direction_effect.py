@@ -80,7 +80,7 @@ def direction_effect_figure(
             figure.add_traces([null, estimate], rows=row, cols=col)
         figure.update_yaxes(range=_span(rows), row=row)
         _zero_line(figure, row=row, cols=2)
-    figure.update_yaxes(title_text=f"log-odds, {safe(pivot)} : {safe(target)}", row=1, col=1)
+    figure.update_yaxes(title_text=f"change of log-odds, {safe(pivot)} : {safe(target)}", row=1, col=1)
     figure.update_yaxes(title_text="later blocks' part", row=2, col=1)
     return figure
 
@@ -128,7 +128,7 @@ def layer_effect_figure(
                 title = f"{_title(intervention, pivot=pivot)}{', ' + title if title else ''}"
             title_panel(figure, title, row=row, col=col, cols=cols)
         _zero_line(figure, row=row, cols=cols)
-        figure.update_yaxes(title_text=f"log-odds, {safe(pivot)} : {safe(target)}", row=row, col=1)
+        figure.update_yaxes(title_text=f"change of log-odds, {safe(pivot)} : {safe(target)}", row=row, col=1)
         shown = [select(table, step=step, intervention=intervention, statistic="effect") for step in steps]
         figure.update_yaxes(range=_span(pd.concat(shown)), row=row)
     every = -(-len(layers) // 12)

@@ -15,6 +15,7 @@ from babelscope.analyses.figures.step_axis import StepAxis
 from babelscope.analyses.figures.style import MARGIN, MUTED, TEMPLATE, faded, panel, title_panel
 
 GAP = 40  # px between rows
+BAR = 30  # width of a band at step 0, thousandths of the axis
 
 
 def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -159,13 +160,17 @@ def band(
     opacity: float = 0.18,
     **trace: object,
 ) -> go.Scatter:
-    """The area between two columns, after step 0."""
+    """The area between two columns; at step 0, across the break, a short bar of its own."""
     step, bottom, top = (table[column].to_numpy(float) for column in ("step", low, high))
-    known = (step > 0) & np.isfinite(bottom) & np.isfinite(top)
-    x = axis.at(step[known])
+    known = np.isfinite(bottom) & np.isfinite(top)
+    at_zero, trained = known & (step == 0), known & (step > 0)
+    x, half = axis.at(step[trained]), BAR / 2000 * axis.width
+    gap = np.full(int(at_zero.any() and trained.any()), np.nan)
+    bar = np.repeat(axis.zero + half * np.array([-1, -1, 1, 1]), at_zero.sum())
+    ends = np.concatenate([bottom[at_zero], top[at_zero]])
     return go.Scatter(
-        x=np.concatenate([x, x[::-1]]),
-        y=np.concatenate([bottom[known], top[known][::-1]]),
+        x=np.concatenate([bar, gap, x, x[::-1]]),
+        y=np.concatenate([ends, ends[::-1], gap, bottom[trained], top[trained][::-1]]),
         fill="toself",
         fillcolor=faded(colour, opacity),
         line={"width": 0},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.stats import t as student
 
 from babelscope.analyses.direction_effect import DirectionEffects
 from babelscope.analyses.figures.direction_effect import direction_effect_figure, layer_effect_figure
@@ -70,6 +71,21 @@ def test_estimates_are_means_over_prompts_and_intervals_hold_them():
     assert total == pytest.approx(one.loc["effect", "estimate"])
     assert (found.table_["low"] <= found.table_["estimate"]).all()
     assert (found.table_["estimate"] <= found.table_["high"]).all()
+
+
+def test_intervals_are_widened_for_few_concepts():
+    """Where concepts alone differ, a mean of n of them has Student's interval."""
+    n = 5
+    of_concept = np.array([-1.2, -0.4, 0.1, 0.6, 0.9])
+    data = invented()["direction_effect"]
+    prompt = np.arange(PROMPTS) % n
+    data = data.assign_coords(concept=("prompt", np.array(list("abcde"))[prompt]))
+    data["after"] = data["after"].copy(data=np.broadcast_to(of_concept[prompt], data["after"].shape))
+    data["before"] = xr.zeros_like(data["before"])
+    found = DirectionEffects({"direction_effect": data}, pivot="python", target="php")
+    one = rows(found.intermediate_, statistic="effect", step=10, intervention="patch").iloc[0]
+    half = student.ppf(0.975, n - 1) * of_concept.std(ddof=1) / n**0.5
+    assert (one["high"] - one["low"]) / 2 == pytest.approx(half, rel=0.15)
 
 
 def test_the_null_band_leaves_out_one_draw_at_most_at_either_end():

@@ -9,7 +9,7 @@ from babelscope.analyses import figures
 from babelscope.analyses.figures.learning_rate import NAME as RATE
 from babelscope.analyses.figures.stages import BEST, BREAKS, FITTED
 from babelscope.analyses.figures.step_axis import StepAxis
-from babelscope.analyses.figures.steps import curve, step_panels
+from babelscope.analyses.figures.steps import band, curve, step_panels
 from babelscope.analyses.figures.style import PIVOT, TARGET
 from babelscope.analyses.figures.working_language import ELSEWHERE, RANDOM_MODEL, RANDOM_SETS
 from babelscope.analyses.score_curve import ScoreCurve
@@ -57,6 +57,18 @@ def test_step_0_has_its_own_label_and_no_line_crosses_the_break(analysis):
     assert "//" in [note.text for note in figure.layout.annotations]
     assert np.isnan(trace.y[1])  # between step 0 and the first trained step
     assert not np.isnan(trace.y[[0, 2]]).any()
+
+
+def test_a_band_at_step_0_is_a_bar_of_its_own_at_that_step():
+    axis = StepAxis(STEPS)
+    table = pd.DataFrame({"step": [0, STEPS[1], STEPS[2]], "low": [0.1, 0.3, 0.4], "high": [0.2, 0.5, 0.6]})
+    drawn = band(axis, table, low="low", high="high", name="null", colour=PIVOT)
+    (gap,) = np.flatnonzero(np.isnan(drawn.y))
+    assert np.isnan(drawn.x[gap])
+    left, right = min(drawn.x[:gap]), max(drawn.x[:gap])
+    assert axis.range[0] < left < axis.zero < right < axis.first
+    np.testing.assert_allclose(drawn.y[:gap], [0.1, 0.2, 0.2, 0.1])
+    np.testing.assert_allclose(drawn.y[gap + 1 :], [0.3, 0.4, 0.6, 0.5])
 
 
 def test_without_step_0_there_is_no_break():
@@ -187,9 +199,13 @@ def test_every_statistic_of_the_working_language_is_beside_its_three_nulls(analy
         assert len(named(figure, name)) == 4
     soft = analysis.working.rows("soft")
     band = next(trace for trace in named(figure, RANDOM_SETS) if trace.xaxis == "x3")
-    trained = soft.query("step > 0")
-    assert sorted(band.y) == pytest.approx(
-        sorted([*trained["random_sets_low"], *trained["random_sets_high"]])
+    at_zero, trained = (soft.query(f"step {which} 0") for which in ("==", ">"))
+    assert (soft["step"] == 0).sum() == 1
+    assert sorted(known(band.y)) == pytest.approx(
+        sorted(
+            [*trained["random_sets_low"], *trained["random_sets_high"]]
+            + 2 * [*at_zero["random_sets_low"], *at_zero["random_sets_high"]]
+        )
     )
     elsewhere = next(trace for trace in named(figure, ELSEWHERE) if trace.xaxis == "x3")
     np.testing.assert_allclose(elsewhere.y, soft["elsewhere"])
@@ -251,7 +267,7 @@ def test_neurons_are_counted_by_both_rules_over_the_null(analysis):
         rows = analysis.neurons.query(f"rule == '{rule}' and language == 'php'")
         np.testing.assert_array_equal(counts[axis], rows["count"])
     (_, frozen) = named(figure, "null, PHP")
-    assert max(frozen.y) == rows["null_high"].iloc[1:].max()  # of the rule that the loop ended with
+    assert max(known(frozen.y)) == rows["null_high"].max()  # of the rule that the loop ended with
 
 
 # --- proportion, mix, comparison
