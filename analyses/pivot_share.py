@@ -90,8 +90,12 @@ class PivotShare:
     intermediate_ : list of int
         Layers that count.
     steps_ : (step,)
+    concepts_ : int
+        How many were resampled.
+    decoded_ : bool
+        Whether top tokens were measured, or only shares.
     emitted_ : (step,)
-        Prompts after which the model writes the target's identifier.
+        Prompts after which the model writes the target's identifier; NaN where only shares were measured.
     verdict_ : str
         Whether, and when, the middle layers use the pivot's names, in one sentence.
     """
@@ -110,7 +114,7 @@ class PivotShare:
         inner, null = data.sel(layer=self.intermediate_), null.sel(layer=self.intermediate_)
         self.steps_ = data["step"].to_numpy()
         concepts = data["concept"].to_numpy().tolist()
-        self._concepts = len(set(concepts))
+        self.concepts_ = len(set(concepts))
         weights = resample(data.sizes["prompt"], clusters=concepts, seed=seed)
         cells = {place: self._cells(inner, place) for place in (ESTIMATE, ELSEWHERE, SETS)}
         cells[RANDOM] = self._cells(null.expand_dims("step"), ESTIMATE)
@@ -118,9 +122,10 @@ class PivotShare:
         self.draws_, tables = {}, []
         everyone = np.ones((data.sizes["prompt"], len(self.steps_)), bool)
         asked = {ALL: everyone}
-        if "top" in data:
+        self.decoded_ = "top" in data
+        if self.decoded_:
             asked[EMITTED] = (data["top"].isel(layer=-1) == self._t).transpose("prompt", "step").to_numpy()
-        self.emitted_ = asked[EMITTED].sum(0) if EMITTED in asked else np.full(len(self.steps_), np.nan)
+        self.emitted_ = asked[EMITTED].sum(0) if self.decoded_ else np.full(len(self.steps_), np.nan)
         for prompts, mask in asked.items():
             for name, parts in STATISTICS.items():
                 if parts.part in cells[ESTIMATE]:
@@ -148,7 +153,12 @@ class PivotShare:
         pivot, target = shown(self.pivot), shown(self.target)
         layers = f"layers {self.intermediate_[0]}–{self.intermediate_[-1]}"
         where = f"Where the model writes {target}'s identifiers, {layers}"
-        checkpoints = int((self.steps_ > 0).sum())
+        emitted = self.emitted_[self.steps_ > 0]
+        checkpoints = len(emitted)
+        if not self.decoded_:
+            return f"Only the soft share was measured, so what {layers} decode to is not known."
+        if not emitted.any():
+            return f"No trained checkpoint writes {target}'s identifiers, so there is nothing to translate."
         above = self.above_nulls("cells", prompts=EMITTED)
         if above.empty:
             return f"{where} do not decode to {pivot}'s more often than the nulls do, at any step."
@@ -175,12 +185,12 @@ class PivotShare:
                 kept = np.ones_like(mask[:, :1]) if place == RANDOM else mask
                 found[place] = _statistic(those, parts, kept, whole)
                 draws[place] = _statistic(those, parts, kept, weights)
-        low, high = percentile_interval(draws[ESTIMATE], clusters=self._concepts).T
+        low, high = percentile_interval(draws[ESTIMATE], clusters=self.concepts_).T
         undefined = np.full((1, 1, len(self.steps_)), np.nan)
         sets_low, sets_high = percentile_interval(found.get(SETS, undefined)[:, 0], level=NULL_LEVEL).T
         differences = [
             percentile_interval(
-                (draws[ESTIMATE] - draws[place]).reshape(-1, len(self.steps_)), clusters=self._concepts
+                (draws[ESTIMATE] - draws[place]).reshape(-1, len(self.steps_)), clusters=self.concepts_
             )
             for place in draws
             if place != ESTIMATE

@@ -132,9 +132,10 @@ class SwitchLayer:
         span = f"always layer {first:.0f}" if first == final else f"from layer {first:.0f} to {final:.0f}"
         return (
             f"At step {last['step']:,.0f} layers up to {last['layer']:.0f} of {self.n_layers_} "
-            f"({last['low']} to {last['high']}) decode to {pivot}'s identifiers where "
-            f"{target}'s are due, and later ones to {target}'s; that layer is resolved at {len(resolved)} of "
-            f"{len(trained)} trained checkpoints, {span}."
+            f"({last['low']} to {last['high']}) decode to {pivot}'s identifiers where {target}'s are due in "
+            f"{last['pivot']:.0%} of the cells (nulls: at most {last['pivot_null']:.0%}), and later ones "
+            f"rather to {target}'s; that layer is resolved at {len(resolved)} of {len(trained)} trained "
+            f"checkpoints, {span}."
         )
 
 
