@@ -14,7 +14,7 @@ from babelscope.interp.loss import LanguageLoss
 from babelscope.interp.neurons import TransferringNeurons
 from babelscope.interp.observe import observe
 from babelscope.interp.streams import PromptStream, TextStream
-from babelscope.interp.working_language import WorkingLanguage, intermediate_layers
+from babelscope.interp.working_language import WorkingLanguage, intermediate_layers, matched_sets
 from babelscope.probes.identifiers import Probe, ProbeSet
 from tests.conftest import make_model
 from tests.questions import FEW, PROBES, TEXTS
@@ -108,6 +108,46 @@ def test_working_language_reads_the_cells_that_a_direct_computation_reads(tiny, 
             right = sets[reading.languages.index(reading.probes[item.index].language)]
             likelier = int((logits > logits[right].max()).sum())
             assert cell["rank"].item() == pytest.approx(1 + likelier, abs=1)  # ties within rounding
+
+
+def test_the_nulls_of_a_cell_are_those_that_a_direct_computation_reads(tiny, tokenizer):
+    """The same sets at another position, and random sets at the same one."""
+    stream = PromptStream(PROBES, background=TEXTS, minimum=FEW)
+    result, reading = measured(tiny, tokenizer, WorkingLanguage(stream))
+    random, unembedding = matched_sets(reading), tiny.model.get_output_embeddings()
+    for item in reading.items[::3]:
+        probe = reading.probes[item.index]
+        keys = [(probe.concept, language) for language in reading.languages]
+        ids = torch.as_tensor(item.ids)[None]
+        hidden = tiny.model(ids, output_hidden_states=True, use_cache=False).hidden_states[2][0]
+        logits = unembedding(tiny.anatomy.final_norm(hidden)).detach().double()
+        there, here = logits[reading.elsewhere[item.index]], logits[-1]
+        cell = result.sel(layer=2, prompt=item.index)
+        mass = [there.softmax(-1)[reading.sets[key]].sum() for key in keys]
+        mean = np.array([there[reading.sets[key]].exp().mean() for key in keys])
+        np.testing.assert_allclose(cell["elsewhere_mass"], mass, rtol=2e-3)
+        np.testing.assert_allclose(cell["elsewhere_share"], mean / mean.sum(), rtol=2e-3)
+        drawn = [here[random[key]] for key in keys]  # (draw, member) of each language
+        mass = np.stack([here.softmax(-1)[random[key]].sum(-1) for key in keys], -1)
+        mean = np.stack([logit.exp().mean(-1) for logit in drawn], -1)
+        np.testing.assert_allclose(cell["null_mass"], mass, rtol=2e-3)
+        np.testing.assert_allclose(cell["null_share"], mean / mean.sum(-1, keepdims=True), rtol=2e-3)
+        on_top = np.stack([(random[key] == here.argmax().item()).any(-1) for key in keys], -1)
+        np.testing.assert_array_equal(cell["null_top"], on_top)
+        right = drawn[reading.languages.index(probe.language)].amax(-1, keepdim=True)
+        ranks = 1 + (here > right).sum(-1).numpy()  # of one draw, whichever
+        assert np.abs(ranks - cell["null_rank"].item()).min() <= 1  # ties within rounding
+
+
+def test_random_sets_hold_tokens_of_like_frequency_and_nobodys_identifier():
+    frequency = np.random.default_rng(0).permutation(1000)
+    sets = {("length", "php"): np.array([3, 500]), ("length", "python"): np.array([7])}
+    drawn = matched_sets(SimpleNamespace(sets=sets, frequency=frequency))
+    for key, tokens in drawn.items():
+        assert tokens.shape == (20, len(sets[key]))
+        assert not np.isin(tokens, [3, 500, 7]).any()
+        assert np.abs(frequency[tokens] - frequency[sets[key]]).max() <= 22  # 20 neighbours, at an end too
+        assert len(np.unique(tokens)) > 10
 
 
 @pytest.mark.parametrize("measure", [LanguageLoss, TransferringNeurons])
