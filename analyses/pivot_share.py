@@ -52,16 +52,20 @@ STATISTICS = {
 Cells = dict[str, Float[np.ndarray, "*draw prompt step"]]
 
 
+def asked_prompts(data: xr.Dataset, *, pivot: str, target: str) -> Int[np.ndarray, " asked"]:
+    """Places of the target's prompts whose concept the pivot names apart; others have no share of it."""
+    spoken = data["spoken"].to_numpy() == target
+    named = data["share"].sel(language=pivot).isel(step=0, layer=0).notnull().to_numpy()
+    return np.flatnonzero(spoken & named)
+
+
 def identifier_choice(
     data: xr.Dataset, *, pivot: str, target: str
 ) -> tuple[Int[np.ndarray, " step"], Bool[np.ndarray, "prompt step"]]:
     """Whether the last layer prefers the target's identifier to the pivot's, prompt by prompt."""
-    share = data["share"].isel(layer=-1, prompt=np.flatnonzero(data["spoken"].to_numpy() == target))
-    names = data["language"].to_numpy().tolist()
-    own, other = (share.isel(language=names.index(name)) for name in (target, pivot))
-    known = np.flatnonzero((own + other).isel(step=0).notnull().to_numpy())
-    chosen = (own > other).isel(prompt=known).transpose("prompt", "step")
-    return data["step"].to_numpy(), chosen.to_numpy()
+    share = data["share"].isel(layer=-1, prompt=asked_prompts(data, pivot=pivot, target=target))
+    chosen = share.sel(language=target) > share.sel(language=pivot)
+    return data["step"].to_numpy(), chosen.transpose("prompt", "step").to_numpy()
 
 
 class PivotShare:
@@ -105,10 +109,7 @@ class PivotShare:
         names = data["language"].to_numpy().tolist()
         self._p, self._t = names.index(pivot), names.index(target)
         self.pivot, self.target = pivot, target
-        spoken = data["spoken"].to_numpy() == target
-        # A concept that the pivot does not name apart has no share of it.
-        named = data["share"].isel(language=self._p, step=0, layer=0).notnull().to_numpy()
-        chosen = np.flatnonzero(spoken & named)
+        chosen = asked_prompts(data, pivot=pivot, target=target)
         data, null = data.isel(prompt=chosen), results.null("working_language").isel(prompt=chosen)
         self.intermediate_ = [int(layer) for layer in np.atleast_1d(data.attrs["intermediate"])]
         inner, null = data.sel(layer=self.intermediate_), null.sel(layer=self.intermediate_)
