@@ -85,7 +85,8 @@ class PivotShare:
         layers; and the nulls: low and high over random token sets, the value elsewhere in the prompts, the
         value on a random model. `outside_null` where the 95% intervals of the differences from all nulls
         that are defined, over the same resamples, lie to one side of zero; `above_null` where that is above.
-        What has no cells is NaN. Intervals are widened for the number of concepts (`percentile_interval`).
+        What has no cells is NaN. Intervals are widened for the number of concepts that have cells
+        (`percentile_interval`); of a single concept there is none.
     draws_ : dict of (draws, step)
         Bootstrap draws of each statistic over all prompts.
     layers_ : DataFrame
@@ -114,9 +115,10 @@ class PivotShare:
         self.intermediate_ = [int(layer) for layer in np.atleast_1d(data.attrs["intermediate"])]
         inner, null = data.sel(layer=self.intermediate_), null.sel(layer=self.intermediate_)
         self.steps_ = data["step"].to_numpy()
-        concepts = data["concept"].to_numpy().tolist()
-        self.concepts_ = len(set(concepts))
-        weights = resample(data.sizes["prompt"], clusters=concepts, seed=seed)
+        concepts = data["concept"].to_numpy()
+        self.concepts_ = len(np.unique(concepts))
+        self._of_concept = concepts == np.unique(concepts)[:, None]  # (concept, prompt)
+        weights = resample(data.sizes["prompt"], clusters=concepts.tolist(), seed=seed)
         cells = {place: self._cells(inner, place) for place in (ESTIMATE, ELSEWHERE, SETS)}
         cells[RANDOM] = self._cells(null.expand_dims("step"), ESTIMATE)
 
@@ -186,16 +188,18 @@ class PivotShare:
                 kept = np.ones_like(mask[:, :1]) if place == RANDOM else mask
                 found[place] = _statistic(those, parts, kept, whole)
                 draws[place] = _statistic(those, parts, kept, weights)
-        low, high = percentile_interval(draws[ESTIMATE], clusters=self.concepts_).T
+        asked = (self._of_concept.astype(int) @ mask > 0).sum(0)  # concepts, by step
+
+        def interval(drawn: Float[np.ndarray, "*draw step"]) -> Float[np.ndarray, "step 2"]:
+            by_step = drawn.reshape(-1, len(asked)).T
+            return np.stack(
+                [percentile_interval(one, clusters=n) for one, n in zip(by_step, asked, strict=True)]
+            )
+
+        low, high = interval(draws[ESTIMATE]).T
         undefined = np.full((1, 1, len(self.steps_)), np.nan)
         sets_low, sets_high = percentile_interval(found.get(SETS, undefined)[:, 0], level=NULL_LEVEL).T
-        differences = [
-            percentile_interval(
-                (draws[ESTIMATE] - draws[place]).reshape(-1, len(self.steps_)), clusters=self.concepts_
-            )
-            for place in draws
-            if place != ESTIMATE
-        ]
+        differences = [interval(draws[ESTIMATE] - draws[place]) for place in draws if place != ESTIMATE]
         above, below = _all_beyond(differences)
         table = pd.DataFrame(
             {
@@ -274,5 +278,6 @@ def _all_beyond(
     """Where all differences that are defined lie above zero, and where all lie below."""
     ends = np.stack(differences)
     defined = ~np.isnan(ends[..., 0])
+    known = np.any(defined, axis=0)
     above, below = (ends[..., 0] > 0) | ~defined, (ends[..., 1] < 0) | ~defined
-    return above.all(axis=0) & defined.any(axis=0), below.all(axis=0) & defined.any(axis=0)
+    return np.all(above, axis=0) & known, np.all(below, axis=0) & known
