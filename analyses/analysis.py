@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from babelscope.analyses.questions import Questions
 
 T = TypeVar("T")
+TUNED = (
+    "States are read with the tuned lens, which is trained to say what the last layer says: it may hide what"
+    " a middle layer decodes to."
+)
 PIVOT_KNOWLEDGE = "pivot only"  # the group of problems that only the pivot's text answers
 
 
@@ -111,6 +115,11 @@ class Analysis:
         return replace(self, comparison=comparison)
 
     @property
+    def cautions(self) -> list[str]:
+        """What has to be known of the lens to read what was found with it; nothing of the logit lens."""
+        return [TUNED] if self.lens == "tuned" else []
+
+    @property
     def verdict(self) -> str:
         """The conclusion in a few sentences."""
         stages = [f"Stages by {signal}: {found.verdict_}" for signal, found in self.stages.items()]
@@ -118,7 +127,7 @@ class Analysis:
         arms = self.comparison.verdict_ if self.comparison else ""
         found = (self.working, self.switch, self.directions, self.linear_probes)
         inside = [one.verdict_ for one in found if one is not None]
-        return "\n".join(part for part in (*stages, *inside, mix, arms) if part)
+        return "\n".join(part for part in (*stages, *self.cautions, *inside, mix, arms) if part)
 
     def to_document(self) -> dict[str, Any]:
         """Everything, ready for JSON; what is not a number is null."""

@@ -86,8 +86,7 @@ def measures(
     """What `evaluate` measures of every checkpoint."""
     wanted: list[Measure[Any]] = [ProblemScores(ProblemStream(problems), sampling)]
     if graded:
-        context = series.config.get("n_positions") or series.config.get("max_position_embeddings") or CONTEXT
-        wanted.append(ContinuationLoss(ContinuationStream(graded, context=context)))
+        wanted.append(ContinuationLoss(ContinuationStream(graded, context=series.context or CONTEXT)))
     return wanted
 
 

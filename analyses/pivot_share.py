@@ -53,16 +53,20 @@ STATISTICS = {
 Cells = dict[str, Float[np.ndarray, "*draw prompt step"]]
 
 
+def asked_prompts(data: xr.Dataset, *, pivot: str, target: str) -> Int[np.ndarray, " asked"]:
+    """Places of the target's prompts whose concept the pivot names apart; others have no share of it."""
+    spoken = data["spoken"].to_numpy() == target
+    named = data["share"].sel(language=pivot).isel(step=0, layer=0).notnull().to_numpy()
+    return np.flatnonzero(spoken & named)
+
+
 def identifier_choice(
     data: xr.Dataset, *, pivot: str, target: str
 ) -> tuple[Int[np.ndarray, " step"], Bool[np.ndarray, "prompt step"]]:
     """Whether the last layer prefers the target's identifier to the pivot's, prompt by prompt."""
-    share = data["share"].isel(layer=-1, prompt=np.flatnonzero(data["spoken"].to_numpy() == target))
-    names = data["language"].to_numpy().tolist()
-    own, other = (share.isel(language=names.index(name)) for name in (target, pivot))
-    known = np.flatnonzero((own + other).isel(step=0).notnull().to_numpy())
-    chosen = (own > other).isel(prompt=known).transpose("prompt", "step")
-    return data["step"].to_numpy(), chosen.to_numpy()
+    share = data["share"].isel(layer=-1, prompt=asked_prompts(data, pivot=pivot, target=target))
+    chosen = share.sel(language=target) > share.sel(language=pivot)
+    return data["step"].to_numpy(), chosen.transpose("prompt", "step").to_numpy()
 
 
 class PivotShare:
@@ -92,8 +96,12 @@ class PivotShare:
     intermediate_ : list of int
         Layers that count.
     steps_ : (step,)
+    concepts_ : int
+        How many were resampled.
+    decoded_ : bool
+        Whether top tokens were measured, or only shares.
     emitted_ : (step,)
-        Prompts after which the model writes the target's identifier.
+        Prompts after which the model writes the target's identifier; NaN where only shares were measured.
     verdict_ : str
         Whether, and when, the middle layers use the pivot's names, in one sentence.
     """
@@ -103,15 +111,13 @@ class PivotShare:
         names = data["language"].to_numpy().tolist()
         self._p, self._t = names.index(pivot), names.index(target)
         self.pivot, self.target = pivot, target
-        spoken = data["spoken"].to_numpy() == target
-        # A concept that the pivot does not name apart has no share of it.
-        named = data["share"].isel(language=self._p, step=0, layer=0).notnull().to_numpy()
-        chosen = np.flatnonzero(spoken & named)
+        chosen = asked_prompts(data, pivot=pivot, target=target)
         data, null = data.isel(prompt=chosen), results.null("working_language").isel(prompt=chosen)
         self.intermediate_ = [int(layer) for layer in np.atleast_1d(data.attrs["intermediate"])]
         inner, null = data.sel(layer=self.intermediate_), null.sel(layer=self.intermediate_)
         self.steps_ = data["step"].to_numpy()
         self._concept = np.unique(data["concept"], return_inverse=True)[1]
+        self.concepts_ = len(set(self._concept.tolist()))
         weights = resample(data.sizes["prompt"], clusters=self._concept.tolist(), seed=seed)
         cells = {place: self._cells(inner, place) for place in (ESTIMATE, ELSEWHERE, SETS)}
         cells[RANDOM] = self._cells(null.expand_dims("step"), ESTIMATE)
@@ -119,9 +125,10 @@ class PivotShare:
         self.draws_, tables = {}, []
         everyone = np.ones((data.sizes["prompt"], len(self.steps_)), bool)
         asked = {ALL: everyone}
-        if "top" in data:
+        self.decoded_ = "top" in data
+        if self.decoded_:
             asked[EMITTED] = (data["top"].isel(layer=-1) == self._t).transpose("prompt", "step").to_numpy()
-        self.emitted_ = asked[EMITTED].sum(0) if EMITTED in asked else np.full(len(self.steps_), np.nan)
+        self.emitted_ = asked[EMITTED].sum(0) if self.decoded_ else np.full(len(self.steps_), np.nan)
         for prompts, mask in asked.items():
             for name, parts in STATISTICS.items():
                 if parts.part in cells[ESTIMATE]:
@@ -149,7 +156,12 @@ class PivotShare:
         pivot, target = shown(self.pivot), shown(self.target)
         layers = f"layers {self.intermediate_[0]}–{self.intermediate_[-1]}"
         where = f"Where the model writes {target}'s identifiers, {layers}"
-        checkpoints = int((self.steps_ > 0).sum())
+        emitted = self.emitted_[self.steps_ > 0]
+        checkpoints = len(emitted)
+        if not self.decoded_:
+            return f"Only the soft share was measured, so what {layers} decode to is not known."
+        if not emitted.any():
+            return f"No trained checkpoint writes {target}'s identifiers, so there is nothing to translate."
         above = self.above_nulls("cells", prompts=EMITTED)
         if above.empty:
             return f"{where} do not decode to {pivot}'s more often than the nulls do, at any step."

@@ -11,7 +11,8 @@ import xarray as xr
 from babelscope.analyses.executor import Executor
 from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.analyses.store import Store
-from babelscope.checkpoints.series import Checkpoint, Series
+from babelscope.checkpoints.checkpoint import Checkpoint
+from babelscope.checkpoints.series import Series
 from babelscope.interp.measure import UNDIVIDED, Drive, FromModel, Measure
 
 SAMPLE = 8  # items of each stream: enough to be past the first batch's overhead

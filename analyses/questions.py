@@ -191,10 +191,9 @@ class Questions:
         also
             What is measured only where it is asked for, since it takes longer.
         """
-        context = series.config.get("n_positions") or series.config.get("max_position_embeddings") or 512
-        window = min(512, context)
+        window = min(512, series.context or 512)
         text = TextStream(self.texts, tokens=self.tokens, window=window)
-        prompts = PromptStream(self.probes, background=self.texts, context=context)
+        prompts = PromptStream(self.probes, background=self.texts, context=series.context)
         examples = ProbePrompts(prompts, language=str(series.target))
         translators = TunedTranslators(text) if lens is Lens.TUNED else None
         wanted: list[Measure[Any]] = [

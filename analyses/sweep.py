@@ -15,8 +15,9 @@ import xarray as xr
 from babelscope.analyses.executor import Executor, with_sources
 from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.analyses.store import Key, Store
+from babelscope.checkpoints.checkpoint import Checkpoint
 from babelscope.checkpoints.findings import Finding
-from babelscope.checkpoints.series import Checkpoint, Series
+from babelscope.checkpoints.series import Series
 from babelscope.checkpoints.weights import BrokenWeightsError
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest

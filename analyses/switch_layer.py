@@ -27,7 +27,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float, Int
 
-from babelscope.analyses.pivot_share import NULL_LEVEL
+from babelscope.analyses.pivot_share import NULL_LEVEL, asked_prompts
 from babelscope.analyses.sweep import Results
 from babelscope.core.languages import shown
 from babelscope.core.stats import percentile_interval, resample
@@ -66,9 +66,7 @@ class SwitchLayer:
         self.pivot, self.target = pivot, target
         names = data["language"].to_numpy().tolist()
         p, t = names.index(pivot), names.index(target)
-        spoken = data["spoken"].to_numpy() == target
-        named = data["share"].isel(language=p, step=0, layer=0).notnull().to_numpy()
-        chosen = np.flatnonzero(spoken & named)
+        chosen = asked_prompts(data, pivot=pivot, target=target)
         data, random = data.isel(prompt=chosen), results.null("working_language").isel(prompt=chosen)
         self.n_layers_ = data.sizes["layer"]
 
@@ -132,9 +130,10 @@ class SwitchLayer:
         span = f"always layer {first:.0f}" if first == final else f"from layer {first:.0f} to {final:.0f}"
         return (
             f"At step {last['step']:,.0f} layers up to {last['layer']:.0f} of {self.n_layers_} "
-            f"({last['low']} to {last['high']}) decode to {pivot}'s identifiers where "
-            f"{target}'s are due, and later ones to {target}'s; that layer is resolved at {len(resolved)} of "
-            f"{len(trained)} trained checkpoints, {span}."
+            f"({last['low']} to {last['high']}) decode to {pivot}'s identifiers where {target}'s are due in "
+            f"{last['pivot']:.0%} of the cells (nulls: at most {last['pivot_null']:.0%}), and later ones "
+            f"rather to {target}'s; that layer is resolved at {len(resolved)} of {len(trained)} trained "
+            f"checkpoints, {span}."
         )
 
 

@@ -16,8 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from babelscope.analyses.store import Store
 from babelscope.analyses.sweep import sweep
+from babelscope.checkpoints.checkpoint import Checkpoint
 from babelscope.checkpoints.live import LiveModel
-from babelscope.checkpoints.series import Checkpoint, Series
+from babelscope.checkpoints.series import Series
 from babelscope.corpora.babel import BabelWorld
 from babelscope.interp.anatomy import Anatomy
 from babelscope.interp.batching import Batch, batches

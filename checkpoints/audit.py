@@ -23,10 +23,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from babelscope.checkpoints.checkpoint import Checkpoint
 from babelscope.checkpoints.contents import Contents, ContentsCache
 from babelscope.checkpoints.findings import Finding
 from babelscope.checkpoints.foreign import foreign_tensors
-from babelscope.checkpoints.series import Checkpoint, Series
+from babelscope.checkpoints.series import Series
 from babelscope.checkpoints.spacing import gaps
 from babelscope.checkpoints.trajectory import norm_jumps, outliers, true_order
 from babelscope.checkpoints.weights import BrokenWeightsError

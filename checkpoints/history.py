@@ -25,7 +25,7 @@ from babelscope.core.errors import InputError
 from babelscope.core.files import read_json
 
 if TYPE_CHECKING:
-    from babelscope.checkpoints.series import Checkpoint
+    from babelscope.checkpoints.checkpoint import Checkpoint
 
 Row = dict[str, Any]
 STEP_NAMES = ("step", "global_step", "iteration", "Step", "_step")  # the last two are W&B's

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from babelscope.checkpoints.checkpoint import Checkpoint
 from babelscope.checkpoints.mapping import Layout, aliases, layout_of, mapping_of
 from babelscope.checkpoints.opening import config_of, first_line, open_model, settings_of
 from babelscope.checkpoints.reading import read_weights
-from babelscope.checkpoints.series import Checkpoint, Series
+from babelscope.checkpoints.series import Series
 from babelscope.checkpoints.weights import is_adapter
 from babelscope.core.errors import InputError
 from babelscope.interp.anatomy import Anatomy

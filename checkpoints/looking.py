@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import xarray as xr
 
 from babelscope.checkpoints.live import LiveModel
+from babelscope.checkpoints.opening import dtype_named
 from babelscope.checkpoints.series import Series
 from babelscope.interp.lens_table import read_table
 from babelscope.interp.prompt_texts import Prompt, PromptTexts
@@ -27,10 +27,9 @@ def look(
 ) -> xr.Dataset:
     """As `Series.lens_table`; whatever is wrong with the prompt shows before any weights are read."""
     chosen = [series.at(step) for step in sorted(set(steps))] or [series.checkpoints[-1]]
-    context = series.config.get("n_positions") or series.config.get("max_position_embeddings")
     identifiers = PromptStream(probes, background={}, context=None, minimum=ANY) if probes else None
-    stream = PromptTexts([Prompt(prompt)], identifiers=identifiers, context=context)
+    stream = PromptTexts([Prompt(prompt)], identifiers=identifiers, context=series.context)
     reading = stream.read(series.tokenizer)
-    live = LiveModel(series, dtype=getattr(torch, dtype), device=device)
+    live = LiveModel(series, dtype=dtype_named(dtype), device=device)
     tables = [read_table(anatomy, reading) for _, anatomy in live.walk(chosen)]
     return xr.concat(tables, dim=xr.IndexVariable("step", [checkpoint.step for checkpoint in chosen]))

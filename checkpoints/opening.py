@@ -24,6 +24,14 @@ _IDLE = re.compile(
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
+def dtype_named(name: str) -> torch.dtype:
+    """What models compute in, by torch's name; an `InputError` if it is none of torch's floating types."""
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise InputError(f"torch has no dtype {name!r} for weights; float32 and bfloat16 are the usual ones")
+    return found
+
+
 def open_model(path: Path, *, what: str, dtype: torch.dtype) -> Any:
     """The model in a folder, on the CPU; an adapter is merged into its base.
 

@@ -12,109 +12,29 @@ The series of a model on the hub lives in the hub's cache: what is computed abou
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from babelscope.checkpoints import hub
 from babelscope.checkpoints.agreement import model_in, one_architecture, other_tokenizers, tokenizer_hash
+from babelscope.checkpoints.checkpoint import Checkpoint, recorded_tokens
 from babelscope.checkpoints.evaluations import Score, read_evaluations, table
 from babelscope.checkpoints.findings import Finding
 from babelscope.checkpoints.fingerprints import Fingerprints
 from babelscope.checkpoints.history import read_history
-from babelscope.checkpoints.layouts import Place, find, shown
-from babelscope.checkpoints.weights import BrokenWeightsError, model_folder, own_files
+from babelscope.checkpoints.layouts import find, shown
+from babelscope.checkpoints.tokenizer import context_in
+from babelscope.checkpoints.weights import BrokenWeightsError, model_folder
 from babelscope.core.errors import InputError
 from babelscope.core.files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-    from transformer_lens.model_bridge import TransformerBridge
 
     from babelscope.probes.identifiers import ProbeSet
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """One step's weights.
-
-    Attributes
-    ----------
-    tokens
-        Tokens per language seen in training so far, where the run recorded them.
-    """
-
-    place: Place
-    tokens: dict[str, int] | None = field(default=None, compare=False)
-
-    @property
-    def step(self) -> int:
-        return self.place.step
-
-    @property
-    def name(self) -> str:
-        """Its folder's, or its revision's on the hub."""
-        return self.place.name
-
-    @property
-    def is_here(self) -> bool:
-        """Whether its files are on this machine, so that `path` fetches nothing."""
-        return self.place.path is not None or "path" in self.__dict__
-
-    @cached_property
-    def path(self) -> Path:
-        """Its folder; a revision on the hub is fetched when this is first asked for.
-
-        Raises
-        ------
-        InputError
-            If it cannot be fetched.
-        """
-        return self.place.path or hub.fetch(str(self.place.repo), self.name)
-
-    @property
-    def tokens_seen(self) -> int | None:
-        """Tokens seen in training so far: as recorded, else as the name says, which may be rounded."""
-        return sum(self.tokens.values()) if self.tokens else self.place.tokens_seen
-
-    @property
-    def n_bytes(self) -> int:
-        """Of its weight files; of an adapter, its own."""
-        return sum(file.stat().st_size for file in own_files(self.path))
-
-    def to_transformer_lens(self, *, dtype: str = "float32", device: str | None = None) -> TransformerBridge:
-        """This checkpoint as a `TransformerBridge`, for everything that TransformerLens offers.
-
-        Parameters
-        ----------
-        dtype
-            Of the weights, as torch names it.
-        device
-            Where it runs, as torch names it; default: the first GPU if there is one.
-
-        Raises
-        ------
-        InputError, BrokenWeightsError
-            If there is no such dtype, if the checkpoint cannot be opened or has no tokenizer, or if
-            TransformerLens does not know the architecture.
-        """
-        import torch
-        from transformers import AutoTokenizer
-
-        from babelscope.checkpoints.opening import open_model
-        from babelscope.interp.transformer_lens import take_over
-
-        wanted = getattr(torch, dtype, None)
-        if not isinstance(wanted, torch.dtype):
-            raise InputError(f"torch has no dtype {dtype!r}; float32 and bfloat16 are the usual ones")
-        if tokenizer_hash(self.path) is None:
-            raise InputError(f"{self.path} has no tokenizer; copy its files there")
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model = open_model(self.path, what=self.name, dtype=wanted)
-        tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
-        return take_over(model.to(place).eval(), tokenizer)
 
 
 @dataclass(frozen=True)
@@ -169,7 +89,7 @@ class Series:
         checkpoints, models = [], {}
         for one in places:
             try:
-                tokens = _recorded_tokens(one.path) if one.path else None
+                tokens = recorded_tokens(one.path) if one.path else None
                 if one.path:
                     models[one.name] = model_in(one.path)
                 checkpoints.append(Checkpoint(one, tokens))
@@ -317,6 +237,11 @@ class Series:
         """The model's configuration; all checkpoints agree in shape."""
         return read_json(model_folder(self.described) / "config.json")
 
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model takes; None where its configuration does not say."""
+        return context_in(self.config)
+
     @cached_property
     def tokenizer_hash(self) -> str:
         return tokenizer_hash(self.described) or ""
@@ -332,11 +257,3 @@ class Series:
         if not tokenizer.is_fast:
             raise InputError(f"{self.described}: a fast tokenizer (tokenizer.json) is needed")
         return tokenizer
-
-
-def _recorded_tokens(checkpoint: Path) -> dict[str, int] | None:
-    marker = checkpoint / "babelscope.json"
-    recorded = read_json(marker) if marker.exists() else {}
-    if not isinstance(recorded, dict):
-        raise InputError(f"{marker.name} is not a JSON object")
-    return recorded.get("tokens")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,8 @@ def open_tokenizer(place: str) -> Opened:
             ) from None
     if tokenizer_hash(path) is None:
         raise InputError(f"{shown(path)} has no tokenizer; give the folder of a checkpoint or a tokenizer")
-    return Opened(_read(path), _context(path / "config.json"))
+    config = path / "config.json"
+    return Opened(_read(path), context_in(read_json(config)) if config.exists() else None)
 
 
 def _read(path: Path) -> Any:
@@ -59,6 +61,6 @@ def _read(path: Path) -> Any:
     return tokenizer
 
 
-def _context(config: Path) -> int | None:
-    settings = read_json(config) if config.exists() else {}
-    return next((settings[name] for name in CONTEXT if settings.get(name)), None)
+def context_in(config: Mapping[str, Any]) -> int | None:
+    """Tokens that a model of this configuration takes; None where it does not say."""
+    return next((config[name] for name in CONTEXT if config.get(name)), None)

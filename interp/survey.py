@@ -21,11 +21,8 @@ from babelscope.interp.lens import BLOCK, Readout
 TOP = 5
 ROWS = 256  # at a time
 STRIDE = 64  # the k largest of a block lie in the k strides of largest maximum: one quick pass finds those
-ROUNDING = {
-    torch.float32: 1e-5,
-    torch.float64: 1e-5,
-    torch.bfloat16: 2**-7,
-}  # of a logit, by the model's type
+# Of a logit, by the model's type.
+ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-5, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _summary(analysis: Analysis, parts: Sequence[Section]) -> Iterator[str]:
     yield _answer(
         "working-language",
         "Working language",
-        [*said["working-language"], *layers],
+        dict.fromkeys([*said["working-language"], *layers]),  # a caution stands above both
         words.status_of_working(working),
     )
     yield _answer("mix", "Mix", said["mix"], words.status_of_mix(analysis.recommendation))

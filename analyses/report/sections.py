@@ -70,16 +70,18 @@ def sections(analysis: Analysis) -> Iterator[Section]:
     drawn, said = None, []
     if working is not None:
         drawn = figures.working_language_figure(working.table_, **over_steps)
-        said = words.working_language(working, since=words.peak_of_score(analysis.stages))
+        found = words.working_language(working, since=words.peak_of_score(analysis.stages))
+        said = [*analysis.cautions, *found]
     yield _section(analysis, "working-language", said, drawn, "working language", "identifier")
 
     drawn, said = None, []
-    if working is not None:
-        drawn, said = figures.decoding_figure(working.table_, **over_steps), words.decoding(working)
+    if working is not None and working.decoded_:
+        drawn = figures.decoding_figure(working.table_, **over_steps)
+        said = [*analysis.cautions, *words.decoding(working)]
     yield _section(analysis, "decoding", said, drawn, "working language", "identifier")
 
     drawn, said = None, []
-    if working is not None:
+    if working is not None and working.decoded_:
         switch = analysis.switch
         drawn = figures.layer_map_figure(
             working.layers_,
@@ -87,16 +89,17 @@ def sections(analysis: Analysis) -> Iterator[Section]:
             switch=switch.table_ if switch else None,
             **names,
         )
-        said = [*words.output(working), *([switch.verdict_] if switch else [])]
+        said = [*analysis.cautions, *words.output(working), *([switch.verdict_] if switch else [])]
     yield _section(analysis, "layers", said, drawn, "working language", "identifier")
 
-    drawn = None
+    drawn, said = None, []
     if analysis.examples is not None:
+        said = analysis.cautions
         steps = figures.some_steps(analysis.examples["step"].to_numpy().tolist())
         drawn = figures.lens_table_figure(
             analysis.examples.sel(step=steps), pivot=analysis.pivot, target=analysis.target
         )
-    yield _section(analysis, "lens-table", [], drawn, "lens table")
+    yield _section(analysis, "lens-table", said, drawn, "lens table")
 
     moved, drawn, said = analysis.directions, None, []
     if moved is not None:

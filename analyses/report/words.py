@@ -49,6 +49,8 @@ def working_language(share: PivotShare, *, since: int | None) -> list[str]:
     sentences = []
     for name, subject in subjects.items():
         table = trained(share, name)
+        if table.empty:
+            continue
         above = share.above_nulls(name)
         at, below = f"of {len(table)} trained checkpoints", np.count_nonzero(table["outside_null"])
         if len(above):
@@ -76,7 +78,7 @@ def _movement(share: PivotShare, *, since: int | None) -> str:
     first, last = since if since in steps else steps[0], steps[-1]
     at_first, at_last = (int(np.flatnonzero(share.steps_ == step)[0]) for step in (first, last))
     soft, draws = share.estimate("soft"), share.draws_["soft"]
-    low, high = percentile_interval(draws[:, at_last] - draws[:, at_first])
+    low, high = percentile_interval(draws[:, at_last] - draws[:, at_first], clusters=share.concepts_)
     change = f"{100 * (soft[at_last] - soft[at_first]):+.1f} points, {100 * low:+.1f} to {100 * high:+.1f}"
     moves = "does not resolvably change" if low <= 0 <= high else "rises" if low > 0 else "falls"
     best = ", the best checkpoint by score," if first == since else ""
@@ -241,6 +243,8 @@ def status_of_stages(stages: Mapping[str, StageDetector]) -> Status:
 def status_of_working(share: PivotShare | None) -> Status:
     if share is None:
         return "not available", "open"
+    if not share.decoded_:
+        return "not measured", "open"
     if len(share.above_nulls("cells", prompts="emitted")):
         return "above its nulls", "yes"
     if len(share.above_nulls("cells")):

@@ -236,3 +236,14 @@ def test_the_same_analysis_gives_the_same_page(write, page):
     again = write(babel())
     assert again.text() == page.text()
     assert again.scripts[-9:] == page.scripts[-9:]  # the figures
+
+
+def test_a_tuned_lens_is_said_wherever_it_was_read_with(page, write):
+    caution = "may hide what a middle layer decodes to"
+    tuned = replace(babel(), lens="tuned", examples=two_layers())
+    read = write(tuned)
+    for section in ("working-language", "decoding", "layers", "lens-table"):
+        assert caution in read.text(section)
+    assert read.text("summary").count(caution) == 1
+    assert caution in tuned.verdict
+    assert caution not in page.text()

@@ -98,6 +98,31 @@ def test_layers_that_decode_to_the_pivot_no_more_than_random_sets_do_claim_nothi
     assert "do not decode to Python's more often than the nulls" in found.verdict_
 
 
+def test_what_is_emitted_of_a_single_concept_claims_nothing_of_the_others():
+    data = cells(0.5)
+    others = data["concept"].to_numpy() != "c0"
+    data["top"][:, -1, others] = 0  # the target's identifier is written for one concept only
+    random = cells(0.0).isel(step=0, drop=True)
+    found = PivotShare(Stored(random, working_language=data), pivot="python", target="php")  # pyright: ignore
+    assert found.rows("cells")["above_null"].all()
+    emitted = found.rows("cells", prompts="emitted")
+    assert (emitted["estimate"] > 0.3).all()
+    assert emitted[["low", "high"]].isnull().all(axis=None)
+    assert not emitted["outside_null"].any()
+
+
+def test_without_a_cell_to_look_at_nothing_is_claimed_either_way():
+    random = cells(0.0).isel(step=0, drop=True)
+    silent = cells(0.3)
+    silent["top"][:, -1] = 0
+    found = PivotShare(Stored(random, working_language=silent), pivot="python", target="php")  # pyright: ignore
+    assert found.verdict_.startswith("No trained checkpoint writes PHP's identifiers")
+    shares = [name for name in random if "share" in str(name)]
+    only = Stored(random[shares], working_language=cells(0.3)[shares])
+    found = PivotShare(only, pivot="python", target="php")  # pyright: ignore
+    assert found.verdict_.startswith("Only the soft share was measured")
+
+
 def test_what_is_emitted_is_read_only_where_the_model_writes_the_target():
     data = cells(0.3)
     data["top"][:, -1, :20] = 0  # at half of the prompts the model still writes the pivot's

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from babelscope.checkpoints.checkpoint import Checkpoint
 from babelscope.checkpoints.layouts import Place
 from babelscope.checkpoints.live import LiveModel
 from babelscope.checkpoints.mapping import mapping_of
-from babelscope.checkpoints.series import Checkpoint, Series
+from babelscope.checkpoints.series import Series
 from babelscope.checkpoints.weights import BrokenWeightsError
 from babelscope.core.errors import InputError
 from tests.checkpoints.test_weights import LORA, as_bin, make_adapter

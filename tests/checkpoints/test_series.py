@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from babelscope.checkpoints import agreement
@@ -215,3 +216,12 @@ def test_losses_that_are_not_numbers_are_left_out_of_the_history_by_step(make_ru
     series = Series.open(run)
     assert [(f.step, f.kind) for f in series.findings] == [(10, "non-finite history")]
     assert all("loss" in entry or entry["step"] == 10 for entry in series.history)
+
+
+def test_a_lens_table_is_made_in_any_floating_type_and_in_no_other(make_run):
+    series = Series.open(make_run(steps=(0,)))
+    for dtype in ("float16", "bfloat16"):
+        assert np.isfinite(series.lens_table("n = len", dtype=dtype)["probability"]).all()
+    for dtype in ("int8", "float33"):
+        with pytest.raises(InputError, match=f"no dtype '{dtype}'"):
+            series.lens_table("n = len", dtype=dtype)

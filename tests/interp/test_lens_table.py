@@ -8,7 +8,6 @@ import torch
 
 from babelscope.core.errors import InputError
 from babelscope.interp.lens_table import LensTable, lens_table, spellings
-from babelscope.interp.observe import observe
 from babelscope.interp.prompt_texts import (
     NOTHING,
     ProbePrompts,
@@ -22,6 +21,7 @@ from babelscope.interp.prompt_texts import (
 from babelscope.interp.streams import PromptStream
 from babelscope.interp.survey import TOP
 from babelscope.probes.identifiers import Probe, ProbeSet
+from tests.interp.test_measures import measured
 from tests.questions import FEW, PROBES, TEXTS
 
 PROMPT = "n = len(xs) + count"
@@ -53,24 +53,12 @@ def test_every_cell_is_what_a_direct_computation_gives(tiny, tokenizer):
     assert "".join(table["given_text"].to_numpy()) == PROMPT
 
 
-def measured(tiny, tokenizer, measure, *, tokens=1 << 12, cuts=1):
-    """What the executor does, without its store."""
-    reading = measure.stream.read(tokenizer)
-    parts = []
-    for shard in np.array_split(np.arange(len(reading.items)), cuts):
-        some = [reading.items[i] for i in shard]
-        observer = measure.observer(tiny.anatomy, reading, some)
-        observe(tiny.anatomy, some, [(measure.sites, observer)], tokens=tokens)
-        parts.append(observer.result())
-    return measure.combine(parts, reading)
-
-
 @pytest.mark.parametrize("tiny", ["gpt2"], indirect=True)
 def test_prompts_of_unlike_length_are_each_as_if_alone(tiny, tokenizer):
     texts = ["a", PROMPT, "$n = 1"]
     stream = PromptTexts([Prompt(text) for text in texts])
     for options in ({}, {"tokens": 1, "cuts": 3}):
-        whole = measured(tiny, tokenizer, LensTable(stream), **options)
+        whole, _ = measured(tiny, tokenizer, LensTable(stream), **options)
         for row, text in enumerate(texts):
             alone = lens_table(tiny.anatomy, tokenizer, text)
             mine = whole.isel(prompt=row, position=slice(alone.sizes["position"]))
@@ -85,7 +73,7 @@ def test_prompts_of_unlike_length_are_each_as_if_alone(tiny, tokenizer):
 def test_the_last_positions_are_those_of_the_whole_table(tiny, tokenizer):
     whole = lens_table(tiny.anatomy, tokenizer, PROMPT)
     stream = PromptTexts([Prompt(PROMPT), Prompt("a")])
-    last = measured(tiny, tokenizer, LensTable(stream, last=3))
+    last, _ = measured(tiny, tokenizer, LensTable(stream, last=3))
     np.testing.assert_allclose(
         last["probability"].isel(prompt=0), whole["probability"].isel(position=slice(-3, None)), rtol=1e-4
     )

@@ -14,7 +14,7 @@ from babelscope.interp.loss import LanguageLoss
 from babelscope.interp.neurons import TransferringNeurons
 from babelscope.interp.observe import observe
 from babelscope.interp.streams import PromptStream, TextStream
-from babelscope.interp.working_language import WorkingLanguage, intermediate_layers
+from babelscope.interp.working_language import WorkingLanguage, intermediate_layers, matched_sets
 from babelscope.probes.identifiers import Probe, ProbeSet
 from tests.conftest import make_model
 from tests.questions import FEW, PROBES, TEXTS
@@ -110,6 +110,46 @@ def test_working_language_reads_the_cells_that_a_direct_computation_reads(tiny, 
             assert cell["rank"].item() == pytest.approx(1 + likelier, abs=1)  # ties within rounding
 
 
+def test_the_nulls_of_a_cell_are_those_that_a_direct_computation_reads(tiny, tokenizer):
+    """The same sets at another position, and random sets at the same one."""
+    stream = PromptStream(PROBES, background=TEXTS, minimum=FEW)
+    result, reading = measured(tiny, tokenizer, WorkingLanguage(stream))
+    random, unembedding = matched_sets(reading), tiny.model.get_output_embeddings()
+    for item in reading.items[::3]:
+        probe = reading.probes[item.index]
+        keys = [(probe.concept, language) for language in reading.languages]
+        ids = torch.as_tensor(item.ids)[None]
+        hidden = tiny.model(ids, output_hidden_states=True, use_cache=False).hidden_states[2][0]
+        logits = unembedding(tiny.anatomy.final_norm(hidden)).detach().double()
+        there, here = logits[reading.elsewhere[item.index]], logits[-1]
+        cell = result.sel(layer=2, prompt=item.index)
+        mass = [there.softmax(-1)[reading.sets[key]].sum() for key in keys]
+        mean = np.array([there[reading.sets[key]].exp().mean() for key in keys])
+        np.testing.assert_allclose(cell["elsewhere_mass"], mass, rtol=2e-3)
+        np.testing.assert_allclose(cell["elsewhere_share"], mean / mean.sum(), rtol=2e-3)
+        drawn = [here[random[key]] for key in keys]  # (draw, member) of each language
+        mass = np.stack([here.softmax(-1)[random[key]].sum(-1) for key in keys], -1)
+        mean = np.stack([logit.exp().mean(-1) for logit in drawn], -1)
+        np.testing.assert_allclose(cell["null_mass"], mass, rtol=2e-3)
+        np.testing.assert_allclose(cell["null_share"], mean / mean.sum(-1, keepdims=True), rtol=2e-3)
+        on_top = np.stack([(random[key] == here.argmax().item()).any(-1) for key in keys], -1)
+        np.testing.assert_array_equal(cell["null_top"], on_top)
+        right = drawn[reading.languages.index(probe.language)].amax(-1, keepdim=True)
+        ranks = 1 + (here > right).sum(-1).numpy()  # of one draw, whichever
+        assert np.abs(ranks - cell["null_rank"].item()).min() <= 1  # ties within rounding
+
+
+def test_random_sets_hold_tokens_of_like_frequency_and_nobodys_identifier():
+    frequency = np.random.default_rng(0).permutation(1000)
+    sets = {("length", "php"): np.array([3, 500]), ("length", "python"): np.array([7])}
+    drawn = matched_sets(SimpleNamespace(sets=sets, frequency=frequency))
+    for key, tokens in drawn.items():
+        assert tokens.shape == (20, len(sets[key]))
+        assert not np.isin(tokens, [3, 500, 7]).any()
+        assert np.abs(frequency[tokens] - frequency[sets[key]]).max() <= 22  # 20 neighbours, at an end too
+        assert len(np.unique(tokens)) > 10
+
+
 @pytest.mark.parametrize("measure", [LanguageLoss, TransferringNeurons])
 def test_results_do_not_depend_on_batches_or_shards(tiny, tokenizer, measure):
     stream = TextStream(TEXTS, tokens=30, window=16)
@@ -142,20 +182,28 @@ def test_working_language_does_not_depend_on_the_order_of_the_prompts(tiny, toke
             np.testing.assert_allclose(cell[name], found[1][probe][name], rtol=1e-3, atol=1e-5)
 
 
-def test_working_language_in_bfloat16_is_that_in_float32_within_two_hundredths(tokenizer):
-    """Weights of a usual size: the tiny models' are four times as large, so that small errors grow."""
+def shares_of(tokenizer, **where):
+    """Of a model with weights of a usual size: the tiny ones' are four times that, and small errors grow."""
     model = make_model("llama")
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.div_(4)
     measure = WorkingLanguage(PromptStream(PROBES, background=TEXTS, minimum=FEW))
-    shares = []
-    for dtype in (torch.float32, torch.bfloat16):
-        tiny = SimpleNamespace(anatomy=Anatomy(model.to(dtype)))
-        result, _ = measured(tiny, tokenizer, measure)
-        shares.append(result["share"].to_numpy())
-    np.testing.assert_allclose(shares[0], shares[1], atol=0.02)
+    result, _ = measured(SimpleNamespace(anatomy=Anatomy(model.to(**where))), tokenizer, measure)
+    return result["share"].to_numpy()
+
+
+def test_working_language_in_bfloat16_is_that_in_float32_within_two_hundredths(tokenizer):
+    rough = shares_of(tokenizer, dtype=torch.bfloat16)
+    np.testing.assert_allclose(rough, shares_of(tokenizer, dtype=torch.float32), atol=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_working_language_on_a_gpu_is_that_on_the_processor(tokenizer):
+    there, here = (shares_of(tokenizer, device=device) for device in ("cuda", "cpu"))
+    np.testing.assert_allclose(there, here, atol=1e-4)
 
 
 @pytest.mark.gpu
