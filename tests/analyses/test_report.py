@@ -174,6 +174,15 @@ def test_a_pivot_that_is_written_too_is_not_taken_for_one_that_is_only_thought_i
     assert "above its nulls, but not while PHP is written" in page.text("summary")
 
 
+def test_of_a_series_of_its_start_alone_the_page_follows_nothing_over_steps(write):
+    share = copy(babel().working)
+    share.steps_, share.table_ = share.steps_[:1], share.table_.query("step == 0")
+    share.layers_ = share.layers_.query("step == 0")
+    page = write(replace(babel(), working=share, stages={}))
+    assert "Only the model that training starts from" in page.text("working-language")
+    assert "0 trained checkpoints" not in page.text("summary", "working-language", "decoding")
+
+
 def test_a_refused_mix_gives_its_reasons_and_no_figure(without_transfer):
     refused = babel(transfers=False).recommendation
     assert refused.mix is None
