@@ -134,6 +134,13 @@ def test_what_was_asked_for_besides_is_drawn_and_said(write):
         assert "Figure" in page.text(section)
 
 
+def test_what_a_tuned_lens_has_read_is_said_to_be_at_the_top(write, page):
+    said = "read with the tuned lens"
+    assert said not in page.text()
+    tuned = write(replace(babel(), lens="tuned"))
+    assert said in tuned.text("summary")
+
+
 def test_the_summary_holds_the_verdicts_of_the_analysis(page):
     summary, analysis = page.text("summary").replace("−", "-"), babel()
     for found in analysis.stages.values():
