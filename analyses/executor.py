@@ -69,8 +69,8 @@ class Executor:
 
     def key(self, measure: Measure[Any], fingerprint: str) -> Key:
         config = measure.config | custom_names(self.series.config.get("model_type", ""))
-        if isinstance(measure, FromModel) and measure.needs:  # what it is handed decides its result too
-            config["needs"] = asdict(self.key(measure.needs, fingerprint))
+        if handed := _handed(measure):  # what it is handed decides its result too, down to its version
+            config["needs"] = asdict(self.key(handed, fingerprint))
         return Key(
             fingerprint,
             measure.name,
@@ -194,10 +194,8 @@ def with_sources(measures: Sequence[Measure[Any]]) -> list[Measure[Any]]:
     found: dict[str, Measure[Any]] = {}
 
     def add(measure: Measure[Any]) -> None:
-        if isinstance(measure, Derive):
-            add(measure.source)
-        if isinstance(measure, FromModel) and measure.needs:
-            add(measure.needs)
+        if handed := _handed(measure):
+            add(handed)
         same = found.setdefault(measure.name, measure)
         if (same.config, same.stream.key) != (measure.config, measure.stream.key):
             raise InputError(
@@ -208,6 +206,13 @@ def with_sources(measures: Sequence[Measure[Any]]) -> list[Measure[Any]]:
     for measure in measures:
         add(measure)
     return list(found.values())
+
+
+def _handed(measure: Measure[Any]) -> FromModel[Any] | None:
+    """Whose result a measure reads or needs, if any."""
+    if isinstance(measure, Derive):
+        return measure.source
+    return measure.needs if isinstance(measure, FromModel) else None
 
 
 def require_dtype(dtype: str) -> None:

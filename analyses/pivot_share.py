@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Int
 from babelscope.analyses.sweep import Results
 from babelscope.core.languages import shown
 from babelscope.core.stats import percentile_interval, resample
+from babelscope.probes.placement import ENOUGH
 
 NULL_LEVEL = 0.9  # of the 20 draws of a null, the inner 18
 ALL, EMITTED = "all", "emitted"
@@ -81,7 +82,8 @@ class PivotShare:
         layers; and the nulls: low and high over random token sets, the value elsewhere in the prompts, the
         value on a random model. `outside_null` where the 95% intervals of the differences from all nulls
         that are defined, over the same resamples, lie to one side of zero; `above_null` where that is above.
-        What has no cells is NaN. Intervals are widened for the number of concepts (`percentile_interval`).
+        What has no cells is NaN. Intervals are widened for the number of concepts (`percentile_interval`),
+        and are NaN, so that nothing is claimed, where the prompts are of fewer than `ENOUGH.concepts`.
     draws_ : dict of (draws, step)
         Bootstrap draws of each statistic over all prompts.
     layers_ : DataFrame
@@ -109,9 +111,8 @@ class PivotShare:
         self.intermediate_ = [int(layer) for layer in np.atleast_1d(data.attrs["intermediate"])]
         inner, null = data.sel(layer=self.intermediate_), null.sel(layer=self.intermediate_)
         self.steps_ = data["step"].to_numpy()
-        concepts = data["concept"].to_numpy().tolist()
-        self._concepts = len(set(concepts))
-        weights = resample(data.sizes["prompt"], clusters=concepts, seed=seed)
+        self._concept = np.unique(data["concept"], return_inverse=True)[1]
+        weights = resample(data.sizes["prompt"], clusters=self._concept.tolist(), seed=seed)
         cells = {place: self._cells(inner, place) for place in (ESTIMATE, ELSEWHERE, SETS)}
         cells[RANDOM] = self._cells(null.expand_dims("step"), ESTIMATE)
 
@@ -175,13 +176,11 @@ class PivotShare:
                 kept = np.ones_like(mask[:, :1]) if place == RANDOM else mask
                 found[place] = _statistic(those, parts, kept, whole)
                 draws[place] = _statistic(those, parts, kept, weights)
-        low, high = percentile_interval(draws[ESTIMATE], clusters=self._concepts).T
+        low, high = self._intervals(draws[ESTIMATE], mask).T
         undefined = np.full((1, 1, len(self.steps_)), np.nan)
         sets_low, sets_high = percentile_interval(found.get(SETS, undefined)[:, 0], level=NULL_LEVEL).T
         differences = [
-            percentile_interval(
-                (draws[ESTIMATE] - draws[place]).reshape(-1, len(self.steps_)), clusters=self._concepts
-            )
+            self._intervals((draws[ESTIMATE] - draws[place]).reshape(-1, len(self.steps_)), mask)
             for place in draws
             if place != ESTIMATE
         ]
@@ -201,6 +200,16 @@ class PivotShare:
             }
         )
         return table, draws[ESTIMATE]
+
+    def _intervals(
+        self, draws: Float[np.ndarray, "resample step"], mask: Bool[np.ndarray, "prompt step"]
+    ) -> Float[np.ndarray, "step 2"]:
+        """By the number of concepts that are left at each step; none where those are too few."""
+        left = np.array([len(set(self._concept[kept])) for kept in mask.T])
+        found = np.full((draws.shape[1], 2), np.nan)
+        for concepts in set(left[left >= ENOUGH.concepts].tolist()):
+            found[left == concepts] = percentile_interval(draws[:, left == concepts], clusters=concepts)
+        return found
 
     def _cells(self, data: xr.Dataset, place: str) -> Cells:
         """Per prompt and step, means over layers of what the statistics need and was measured."""
@@ -263,5 +272,6 @@ def _all_beyond(
     """Where all differences that are defined lie above zero, and where all lie below."""
     ends = np.stack(differences)
     defined = ~np.isnan(ends[..., 0])
-    above, below = (ends[..., 0] > 0) | ~defined, (ends[..., 1] < 0) | ~defined
-    return above.all(axis=0) & defined.any(axis=0), below.all(axis=0) & defined.any(axis=0)
+    sides = np.stack([ends[..., 0] > 0, ends[..., 1] < 0]) | ~defined
+    above, below = np.all(sides, axis=1) & np.any(defined, axis=0)
+    return above, below

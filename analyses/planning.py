@@ -6,16 +6,15 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from babelscope.analyses.executor import Executor
 from babelscope.analyses.sharding import WHOLE, Shard
 from babelscope.analyses.store import Store
 from babelscope.checkpoints.series import Checkpoint, Series
-from babelscope.interp.measure import UNDIVIDED, Drive, FromModel, Item, Measure
+from babelscope.interp.measure import UNDIVIDED, Drive, FromModel, Measure
 
-SAMPLE = 8  # items of each stream, spread over it: a measure may leave out one language's
+SAMPLE = 8  # items of each stream: enough to be past the first batch's overhead
 
 
 def plan(
@@ -29,9 +28,10 @@ def plan(
     """Checkpoints to do, bytes to read, tokens to run and an estimate of the time; arguments as of `sweep`.
 
     The estimate runs a few items of every measure on one checkpoint and multiplies; it is good to a factor
-    of two. What is no sum over items, such as the training of a tuned lens, or is handed to another measure,
-    is run whole. Only that checkpoint's weights are read, and with nothing to do none. One whose weights were
-    never looked at counts as not measured.
+    of two. What is derived from stored results, such as the marking of answers, is not in it, and neither is
+    the random model. What is no sum over items, such as the training of a tuned lens, or is handed to another
+    measure, is run whole. Only that checkpoint's weights are read, and with nothing to do none. One whose
+    weights were never looked at counts as not measured.
 
     Returns
     -------
@@ -87,7 +87,8 @@ def _seconds(
         reading = executor.reading(measure)
         undivided = isinstance(measure, Drive) and measure.shard_tokens == UNDIVIDED
         whole = undivided or measure.name in needed
-        items = reading.items if whole else _spread(reading.items)
+        # Spread over the stream, which is sorted by language: some measures are about one language's prompts.
+        items = reading.items if whole else reading.items[:: -(-len(reading.items) // SAMPLE)]
         using = measure
         if measure.needs:  # measured just now, or already stored
             name, fingerprints = measure.needs.name, executor.series.fingerprints
@@ -101,9 +102,3 @@ def _seconds(
         share = sizes[measure.name] / sum(len(item.ids) for item in items)
         seconds[measure.name] = spent * share * times
     return seconds
-
-
-def _spread(items: Sequence[Item]) -> list[Item]:
-    """A few of them, from the first to the last."""
-    places = np.linspace(0, len(items) - 1, min(SAMPLE, len(items))).round().astype(int)
-    return [items[place] for place in places]

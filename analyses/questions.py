@@ -157,6 +157,10 @@ class Questions:
                 f"{series.directory} does not say its pivot and target; give --pivot and --target"
             )
         languages = (series.pivot, series.target)
+        if series.pivot == series.target:
+            raise InputError(
+                f"pivot and target are both {series.pivot!r}; give the language that is being learnt"
+            )
         file, asked = questions_file(series, file)
         base = file.parent if file else None
         problems, collected = asked_problems(series, languages, asked, code=code, base=base)

@@ -8,6 +8,7 @@ work for is left out, by one of these kinds:
     fragment           the token is less than half of the identifier: " e" for "echo"
     nothing before     the token is the prompt's first: there is no place before it
     dropped character  no token holds the identifier's first character
+    unknown            what holds it is the tokenizer's token for whatever it does not know
     too long           the prompt has more tokens than the model takes
     collision          the token begins another asked language's identifier of the concept too
     no partner         no second language has a usable token for the concept
@@ -30,7 +31,14 @@ from babelscope.core.errors import InputError
 from babelscope.probes.identifiers import Probe, ProbeSet
 
 Kind = Literal[
-    "merge", "fragment", "nothing before", "dropped character", "too long", "collision", "no partner"
+    "merge",
+    "fragment",
+    "nothing before",
+    "dropped character",
+    "unknown",
+    "too long",
+    "collision",
+    "no partner",
 ]
 
 
@@ -227,7 +235,11 @@ def _places(probes: Sequence[Probe], tokenizer: Any, context: int | None) -> Ite
         begin, end = offsets[position]
         before = np.array(ids[:position], dtype=np.int64)
         place = Place(probe, before, int(ids[position]), text[begin:end], n_tokens)
-        if text[begin:start].strip():
+        if place.token == tokenizer.unk_token_id:
+            # Byte-level tokenizers may name such a token too, but never give it.
+            reason = f"the tokenizer does not know {place.text!r}"
+            yield replace(place, kind="unknown", reason=reason)
+        elif text[begin:start].strip():
             reason = f"the token {place.text!r} holds more than the beginning of {probe.identifier!r}"
             yield replace(place, kind="merge", reason=reason)
         elif 2 * (end - start) < len(probe.identifier):

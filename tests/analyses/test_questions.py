@@ -80,6 +80,12 @@ def test_own_probes_join_the_known_ones(series):
     assert {"mine", "length"} <= set(Questions.of(series, probes=given).probes.concepts)
 
 
+def test_a_language_is_not_compared_with_itself(series):
+    same = Series.open(series.directory, pivot="python", target="python")
+    with pytest.raises(InputError, match="pivot and target are both 'python'"):
+        Questions.of(same)
+
+
 def test_own_probes_of_a_third_language_are_refused(series):
     path = series.directory / "ruby.toml"
     path.write_text(MINE.format(language="ruby", identifier="omega"))

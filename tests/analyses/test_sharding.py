@@ -16,17 +16,16 @@ import xarray as xr
 
 from babelscope.analyses import executor as executor_module
 from babelscope.analyses.analysis import analyse
-from babelscope.analyses.executor import Executor, with_sources
+from babelscope.analyses.executor import with_sources
 from babelscope.analyses.planning import SAMPLE, plan
 from babelscope.analyses.sharding import WHOLE, Shard, own_gpu
 from babelscope.analyses.store import Store
 from babelscope.analyses.sweep import sweep
 from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
-from babelscope.interp.streams import PromptStream
-from babelscope.interp.working_language import WorkingLanguage
-from babelscope.probes.identifiers import ProbeSet
-from tests.questions import FEW, PROBES, TEXTS, every_measure
+from babelscope.interp.loss import LanguageLoss
+from babelscope.interp.streams import TextStream
+from tests.questions import TEXTS, every_measure
 
 ROOT = Path(__file__).parents[2]
 STEPS = (0, 10, 20)
@@ -141,19 +140,18 @@ def test_the_cost_of_a_shard_is_that_of_its_part(series):
     assert costs[0]["bytes_to_read"] == 2 * costs[1]["bytes_to_read"]
 
 
-def test_a_cost_is_estimated_from_all_over_the_stream(series, monkeypatch):
-    """The pivot's prompts come first, and a measure of the target's would seem to cost nothing."""
-    read, compute = [], Executor.compute
+def test_the_cost_is_estimated_from_items_of_every_language(series, monkeypatch):
+    """A measure may be about one language only, and streams hold one after the other."""
+    tried, observer = [], LanguageLoss.observer
 
-    def spying(executor, anatomy, measures, reading, items):
-        read.extend(reading.probes[item.index].language for item in items)
-        return compute(executor, anatomy, measures, reading, items)
+    def trying(self, anatomy, reading, shard):
+        tried.extend(reading.languages[reading.language[item.index]] for item in shard)
+        return observer(self, anatomy, reading, shard)
 
-    monkeypatch.setattr(Executor, "compute", spying)
-    probes = sorted(PROBES.probes * 2, key=lambda probe: probe.language, reverse=True)
-    plan(series, [WorkingLanguage(PromptStream(ProbeSet(tuple(probes)), background=TEXTS, minimum=FEW))])
-    assert len(read) == SAMPLE
-    assert set(read) == {"python", "php"}
+    monkeypatch.setattr(LanguageLoss, "observer", trying)
+    plan(series, [LanguageLoss(TextStream(TEXTS, tokens=200, window=4))])
+    assert len(tried) <= SAMPLE
+    assert set(tried) == set(TEXTS)
 
 
 @pytest.mark.parametrize("moment", ["save_part", "has_part"])

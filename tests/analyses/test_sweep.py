@@ -11,7 +11,7 @@ import xarray as xr
 
 from babelscope.analyses import executor as executor_module
 from babelscope.analyses import store as store_module
-from babelscope.analyses.executor import shards, with_sources
+from babelscope.analyses.executor import Executor, shards, with_sources
 from babelscope.analyses.store import Store
 from babelscope.analyses.sweep import sweep
 from babelscope.checkpoints.live import LiveModel
@@ -115,6 +115,13 @@ def test_a_different_question_is_a_different_result(series):
     first = sweep(series, [short])["language_loss"]
     second = sweep(series, [longer])["language_loss"]
     assert first["tokens"].sum() < second["tokens"].sum()
+
+
+def test_a_new_version_of_what_is_read_makes_another_result_of_what_reads_it(series, monkeypatch):
+    scores = every_measure()[-1]
+    before = Executor(Store(series.state), [], series).key(scores, "weights")
+    monkeypatch.setattr(type(scores.source), "version", 99)
+    assert Executor(Store(series.state), [], series).key(scores, "weights") != before
 
 
 def test_a_checkpoint_with_non_finite_weights_is_left_out_by_name(series):

@@ -109,6 +109,17 @@ def test_what_is_emitted_is_read_only_where_the_model_writes_the_target():
     assert found.emitted_.tolist() == [20, 20]
 
 
+@pytest.mark.parametrize(("concepts", "claimed"), [(2, False), (3, True)])
+def test_of_prompts_of_few_concepts_nothing_is_claimed(concepts, claimed):
+    data = cells(1.0)
+    data["top"][:, -1] = np.where(np.arange(40) % 8 < concepts, 1, -1)
+    random = cells(0.0).isel(step=0, drop=True)
+    found = PivotShare(Stored(random, working_language=data), pivot="python", target="php")  # pyright: ignore
+    row = found.rows("cells", prompts="emitted").iloc[0]
+    assert row["estimate"] == 1
+    assert (row["above_null"], np.isfinite(row["low"])) == (claimed, claimed)
+
+
 def test_ranks_are_averaged_as_logarithms():
     data = cells(0.3)
     data["rank"][:] = np.where(np.arange(40) % 2, 1, 100)

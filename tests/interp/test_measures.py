@@ -138,7 +138,7 @@ def test_working_language_does_not_depend_on_the_order_of_the_prompts(tiny, toke
         cells = result.sel(language=list(PROBES.languages))
         found.append({p: cells.isel(prompt=i) for i, p in enumerate(reading.probes)})
     for probe, cell in found[0].items():
-        for name in ("share", "mass", "entropy", "rank"):
+        for name in ("share", "mass", "entropy", "rank", "elsewhere_share", "null_share", "null_rank"):
             np.testing.assert_allclose(cell[name], found[1][probe][name], rtol=1e-3, atol=1e-5)
 
 
@@ -156,6 +156,19 @@ def test_working_language_in_bfloat16_is_that_in_float32_within_two_hundredths(t
         result, _ = measured(tiny, tokenizer, measure)
         shares.append(result["share"].to_numpy())
     np.testing.assert_allclose(shares[0], shares[1], atol=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_working_language_on_a_gpu_is_that_on_the_cpu(tokenizer):
+    model = make_model("llama")
+    measure = WorkingLanguage(PromptStream(PROBES, background=TEXTS, minimum=FEW))
+    one, other = (
+        measured(SimpleNamespace(anatomy=Anatomy(model.to(device))), tokenizer, measure)[0]
+        for device in ("cpu", "cuda")
+    )
+    for name in ("share", "mass", "entropy", "null_share", "elsewhere_mass"):
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-2, atol=1e-4)
 
 
 def test_without_the_vocabulary_shares_are_the_same_and_nothing_else_is_there(tiny, tokenizer):

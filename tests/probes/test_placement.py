@@ -162,6 +162,15 @@ def test_an_identifier_with_nothing_before_it_and_one_whose_beginning_is_dropped
     assert "drops the first character of '&&'" in placement.of("go")[0].reason
 
 
+def test_the_token_for_what_is_not_known_is_nobodys_identifier():
+    """Otherwise it would tell languages apart wherever only one's identifier is known."""
+    probes = ProbeSet(LENGTH)
+    placement = Placement(probes, pieces(r"\w+|[^\w\s]", LENGTH[0]))  # has never seen PHP
+    assert excluded(placement) == {("python", "length"): "no partner", ("php", "length"): "unknown"}
+    assert placement.of("php")[0].reason == "the tokenizer does not know 'count'"
+    assert placement.sets == {}
+
+
 def test_a_prompt_is_too_long_from_one_token_more_than_the_model_takes():
     tokenizer = pieces(r"\w+|[^\w\s]", *LENGTH)
     assert Placement(ProbeSet(LENGTH), tokenizer, context=3).excluded == ()  # $ n =
