@@ -63,7 +63,9 @@ def report(analysis: Analysis, path: str | Path) -> Path:
 def _series(analysis: Analysis) -> str:
     steps = sorted(set(analysis.losses["step"])) if analysis.losses is not None else []
     reach = f" · {len(steps)} checkpoints, steps {steps[0]:,} to {steps[-1]:,}" if steps else ""
-    return f"Series {analysis.name}{reach}"
+    # A tuned lens may erase what the page is about: whoever reads it should know from the start.
+    lens = f" · read with the {analysis.lens} lens" if analysis.lens != "logit" else ""
+    return f"Series {analysis.name}{reach}{lens}"
 
 
 def _summary(analysis: Analysis, parts: Sequence[Section]) -> Iterator[str]:
@@ -137,7 +139,7 @@ def _settings(analysis: Analysis) -> Iterator[str]:
     if analysis.working is not None:
         listed = ", ".join(map(str, analysis.working.intermediate_))
         last = analysis.working.layers_["layer"].max()
-        yield f"Working language: intermediate layers {listed} of {last}."
+        yield f"Working language: intermediate layers {listed} of {last}, read with the {analysis.lens} lens."
     if analysis.loss_proportion is not None:
         loss = analysis.loss_proportion
         yield (

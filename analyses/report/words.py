@@ -41,6 +41,8 @@ def trained(share: PivotShare, statistic: str, *, prompts: str = "all") -> pd.Da
 
 def working_language(share: PivotShare, *, since: int | None) -> list[str]:
     """Whether the intermediate layers show the pivot's identifiers beyond the nulls, and how that changes."""
+    if not (share.steps_ > 0).any():
+        return ["Only the model that training starts from was measured: nothing can be followed over steps."]
     pivot, layers = shown(share.pivot), f"layers {min(share.intermediate_)}–{max(share.intermediate_)}"
     subjects = {
         "cells": f"Where {shown(share.target)}'s identifier is due, {pivot}'s as top token of {layers}",
@@ -65,10 +67,10 @@ def working_language(share: PivotShare, *, since: int | None) -> list[str]:
         else:
             found = f"not outside its null at any {at}"
         sentences.append(f"{subject} is {found}.")
-    return [*sentences, _movement(share, since=since)]
+    return [*sentences, *_movement(share, since=since)]
 
 
-def _movement(share: PivotShare, *, since: int | None) -> str:
+def _movement(share: PivotShare, *, since: int | None) -> list[str]:
     """Change of the soft share up to the last checkpoint.
 
     From the score's best checkpoint on, where there is one, otherwise from the first: chosen by other data.
@@ -76,13 +78,15 @@ def _movement(share: PivotShare, *, since: int | None) -> str:
     """
     steps = share.steps_[share.steps_ > 0]
     first, last = since if since in steps else steps[0], steps[-1]
+    if first == last:
+        return []
     at_first, at_last = (int(np.flatnonzero(share.steps_ == step)[0]) for step in (first, last))
     soft, draws = share.estimate("soft"), share.draws_["soft"]
     low, high = percentile_interval(draws[:, at_last] - draws[:, at_first], clusters=share.concepts_)
     change = f"{100 * (soft[at_last] - soft[at_first]):+.1f} points, {100 * low:+.1f} to {100 * high:+.1f}"
     moves = "does not resolvably change" if low <= 0 <= high else "rises" if low > 0 else "falls"
     best = ", the best checkpoint by score," if first == since else ""
-    return f"Between step {first:,}{best} and step {last:,} its soft share {moves} ({change})."
+    return [f"Between step {first:,}{best} and step {last:,} its soft share {moves} ({change})."]
 
 
 def decoding(share: PivotShare) -> list[str]:
@@ -97,6 +101,8 @@ def decoding(share: PivotShare) -> list[str]:
     sentences = []
     for statistic, name in names.items():
         table, form = trained(share, statistic), forms.get(statistic, ".1%")
+        if table.empty:
+            continue
         first, last = table.iloc[0], table.iloc[-1]
         outside = np.count_nonzero(table["outside_null"])
         sentences.append(
@@ -113,6 +119,8 @@ def output(share: PivotShare) -> list[str]:
     The pivot's identifiers inside a model that writes them too only say that it has not learnt the target.
     """
     translated = trained(share, "cells", prompts="emitted")
+    if translated.empty:
+        return []
     above = share.above_nulls("cells", prompts="emitted")
     ranked = above if len(above) else translated
     most = ranked["estimate"].fillna(-1).to_numpy().argmax()
@@ -241,7 +249,7 @@ def status_of_stages(stages: Mapping[str, StageDetector]) -> Status:
 
 
 def status_of_working(share: PivotShare | None) -> Status:
-    if share is None:
+    if share is None or not (share.steps_ > 0).any():
         return "not available", "open"
     if not share.decoded_:
         return "not measured", "open"

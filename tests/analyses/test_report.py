@@ -134,6 +134,13 @@ def test_what_was_asked_for_besides_is_drawn_and_said(write):
         assert "Figure" in page.text(section)
 
 
+def test_what_a_tuned_lens_has_read_is_said_to_be_at_the_top(write, page):
+    said = "read with the tuned lens"
+    assert said not in page.text()
+    tuned = write(replace(babel(), lens="tuned"))
+    assert said in tuned.text("summary")
+
+
 def test_the_summary_holds_the_verdicts_of_the_analysis(page):
     summary, analysis = page.text("summary").replace("−", "-"), babel()
     for found in analysis.stages.values():
@@ -172,6 +179,15 @@ def test_a_pivot_that_is_written_too_is_not_taken_for_one_that_is_only_thought_i
     )
     page = write(replace(babel(), working=share))
     assert "above its nulls, but not while PHP is written" in page.text("summary")
+
+
+def test_of_a_series_of_its_start_alone_the_page_follows_nothing_over_steps(write):
+    share = copy(babel().working)
+    share.steps_, share.table_ = share.steps_[:1], share.table_.query("step == 0")
+    share.layers_ = share.layers_.query("step == 0")
+    page = write(replace(babel(), working=share, stages={}))
+    assert "Only the model that training starts from" in page.text("working-language")
+    assert "0 trained checkpoints" not in page.text("summary", "working-language", "decoding")
 
 
 def test_a_refused_mix_gives_its_reasons_and_no_figure(without_transfer):
