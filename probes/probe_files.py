@@ -115,6 +115,13 @@ def probes_of(languages: Sequence[str], own: Sequence[Path] = ()) -> tuple[Probe
             " Write a file of them (docs/probes.md) and name it: --probes FILE, or `probes = [...]` in"
             " questions.toml"
         )
+    for added in read_probe_files(own):
+        naming = {probe.language for probe in found if probe.concept == added.concept}
+        if naming == {added.language}:
+            raise InputError(
+                f"concept {added.concept!r} of your own is named in {added.language} alone; give its"
+                f" identifier in another of {list(languages)} too, or leave it out"
+            )
     return tuple(found)
 
 

@@ -80,6 +80,13 @@ def test_own_probes_join_the_known_ones(series):
     assert {"mine", "length"} <= set(Questions.of(series, probes=given).probes.concepts)
 
 
+def test_an_own_concept_that_one_language_alone_names_is_refused(series):
+    path = series.directory / "php.toml"
+    path.write_text(MINE.format(language="php", identifier="omega"))
+    with pytest.raises(InputError, match=r"'mine' of your own is named in php alone"):
+        Questions.of(series, probes=[path])
+
+
 def test_a_language_is_not_compared_with_itself(series):
     same = Series.open(series.directory, pivot="python", target="python")
     with pytest.raises(InputError, match="pivot and target are both 'python'"):
