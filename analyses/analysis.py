@@ -193,7 +193,9 @@ def analyse(results: Results, questions: Questions | None = None) -> Analysis:
     working = PivotShare(results, pivot=series.pivot, target=series.target)
     soft = working.estimate("soft"), working.draws_["soft"]
     language_proportion = _or_note(
-        lambda: WorkingLanguageProportion().fit(working.steps_, soft[0], draws=soft[1]),
+        lambda: WorkingLanguageProportion().fit(
+            working.steps_, soft[0], draws=soft[1], concepts=working.concepts_
+        ),
         "proportion by working language",
         notes,
     )

@@ -225,8 +225,11 @@ class WorkingLanguageProportion:
         *,
         draws: Float[np.ndarray, "draws steps"] | None = None,
         interval: Float[np.ndarray, "steps 2"] | None = None,
+        concepts: int | None = None,
     ) -> Self:
         """Take the pivot's share per step with its bootstrap draws, or with its interval.
+
+        With `concepts`, how many were resampled, intervals are widened for them (`percentile_interval`).
 
         An interval alone is turned into normal draws that are independent between checkpoints. That is
         too narrow for a trend where the same prompts are read at every step: give draws where there are any.
@@ -253,7 +256,7 @@ class WorkingLanguageProportion:
             draws = np.asarray(draws, float)
             if draws.shape[1:] != share.shape:
                 raise InputError(f"draws have shape {draws.shape}; one column for each of {len(steps)} steps")
-            interval = percentile_interval(draws)
+            interval = percentile_interval(draws, clusters=concepts)
         self.steps_, self.proportion_, self.interval_, self.draws_ = steps, share, interval, draws
         self.span_ = (int(steps[steps > 0][0]), int(steps[-1]))
         return self

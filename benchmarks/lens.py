@@ -74,8 +74,8 @@ def _absolute() -> tuple[Work, ...]:
 
 
 ROWS = {
-    "soft share of 1,000 prompts × 12 layers / bare forward pass": Row(_soft, 1.10, rounds=3),
+    "soft share of 1,000 prompts × 12 layers / bare forward pass": Row(_soft, 1.10, rounds=2),
     "working language of 1,000 prompts × 12 layers / forward pass and an unembedding per layer": Row(
-        _absolute, 1.25, rounds=3
+        _absolute, 1.25, rounds=2
     ),
 }

@@ -6,6 +6,7 @@ import pytest
 
 from babelscope.analyses.proportion import CAVEAT, LossProportion, WorkingLanguageProportion, pivot_share
 from babelscope.core.errors import InputError
+from babelscope.core.stats import percentile_interval
 
 STEPS = np.array([0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 30000])
 
@@ -194,6 +195,15 @@ def test_working_language_takes_draws_or_an_interval_in_the_same_form():
     np.testing.assert_allclose(by_interval.draws_[:, 1:].std(0), 0.05, rtol=0.05)
     assert list(by_interval.to_frame()) == ["step", "proportion", "low", "high"]
     assert pd.isna(by_draws.to_frame()["low"][0])  # no cell held an identifier: undefined, not 0
+
+
+def test_working_language_of_few_concepts_has_the_same_intervals_as_its_figure():
+    """Both are widened alike; otherwise one report would give two intervals for one number."""
+    steps, draws = np.array([0, 1, 10]), np.random.default_rng(0).normal(0.5, 0.05, (1000, 3))
+    found = WorkingLanguageProportion().fit(steps, draws.mean(0), draws=draws, concepts=5)
+    np.testing.assert_array_equal(found.interval_, percentile_interval(draws, clusters=5))
+    plain = WorkingLanguageProportion().fit(steps, draws.mean(0), draws=draws)
+    assert (np.ptp(found.interval_, axis=1) > 1.2 * np.ptp(plain.interval_, axis=1)).all()
 
 
 def test_working_language_wants_draws_or_an_interval_and_not_both():
