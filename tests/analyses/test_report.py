@@ -134,13 +134,6 @@ def test_what_was_asked_for_besides_is_drawn_and_said(write):
         assert "Figure" in page.text(section)
 
 
-def test_what_a_tuned_lens_has_read_is_said_to_be_at_the_top(write, page):
-    said = "read with the tuned lens"
-    assert said not in page.text()
-    tuned = write(replace(babel(), lens="tuned"))
-    assert said in tuned.text("summary")
-
-
 def test_the_summary_holds_the_verdicts_of_the_analysis(page):
     summary, analysis = page.text("summary").replace("−", "-"), babel()
     for found in analysis.stages.values():
@@ -254,12 +247,13 @@ def test_the_same_analysis_gives_the_same_page(write, page):
     assert again.scripts[-9:] == page.scripts[-9:]  # the figures
 
 
-def test_a_tuned_lens_is_said_wherever_it_was_read_with(page, write):
-    caution = "may hide what a middle layer decodes to"
+def test_a_tuned_lens_is_said_at_the_top_and_wherever_it_was_read_with(page, write):
+    said, caution = "read with the tuned lens", "may hide what a middle layer decodes to"
+    assert said not in page.text()
     tuned = replace(babel(), lens="tuned", examples=two_layers())
     read = write(tuned)
+    assert f"· {said}" in read.text("summary")
+    assert read.text("summary").count(caution) == 1
     for section in ("working-language", "decoding", "layers", "lens-table"):
         assert caution in read.text(section)
-    assert read.text("summary").count(caution) == 1
     assert caution in tuned.verdict
-    assert caution not in page.text()

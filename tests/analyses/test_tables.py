@@ -98,19 +98,6 @@ def test_layers_that_decode_to_the_pivot_no_more_than_random_sets_do_claim_nothi
     assert "do not decode to Python's more often than the nulls" in found.verdict_
 
 
-def test_what_is_emitted_of_a_single_concept_claims_nothing_of_the_others():
-    data = cells(0.5)
-    others = data["concept"].to_numpy() != "c0"
-    data["top"][:, -1, others] = 0  # the target's identifier is written for one concept only
-    random = cells(0.0).isel(step=0, drop=True)
-    found = PivotShare(Stored(random, working_language=data), pivot="python", target="php")  # pyright: ignore
-    assert found.rows("cells")["above_null"].all()
-    emitted = found.rows("cells", prompts="emitted")
-    assert (emitted["estimate"] > 0.3).all()
-    assert emitted[["low", "high"]].isnull().all(axis=None)
-    assert not emitted["outside_null"].any()
-
-
 def test_without_a_cell_to_look_at_nothing_is_claimed_either_way():
     random = cells(0.0).isel(step=0, drop=True)
     silent = cells(0.3)
