@@ -75,7 +75,7 @@ class DirectionEffect(Drive[PromptReading]):
     """
 
     name: ClassVar[str] = "direction_effect"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, stream: PromptStream, *, pivot: str, target: str):
         self.stream = stream

@@ -106,7 +106,8 @@ class FromModel(Measure[R]):
     Attributes
     ----------
     needs
-        Whose result on the same model it uses; that is measured first and handed to `using`.
+        Whose result on the same model it uses; that is measured first and handed to `using`, and needs
+        nothing itself.
     random_init
         Whether it is also wanted on a random model of the same shape, as a null.
     """

@@ -60,7 +60,8 @@ def matched_sets(reading: PromptReading) -> dict[tuple[str, str], np.ndarray]:
     """Random token ids (draw, member) for every identifier set, of like background frequency."""
     rng = np.random.default_rng(0)
     taken = np.unique(np.concatenate(list(reading.sets.values())))
-    free = np.setdiff1d(np.arange(len(reading.frequency)), taken)
+    # Many tokens are equally frequent: sorted by id, those would always be the tokenizer's first.
+    free = rng.permutation(np.setdiff1d(np.arange(len(reading.frequency)), taken))
     order = free[np.argsort(reading.frequency[free], kind="stable")]
     ranked = reading.frequency[order]
 
@@ -91,7 +92,7 @@ class WorkingLanguage(LensMeasure[PromptReading]):
     """
 
     name: ClassVar[str] = "working_language"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     sites: ClassVar[frozenset[str]] = frozenset({"residual"})
     random_init: ClassVar[bool] = True
 
