@@ -199,7 +199,7 @@ def test_working_language_takes_draws_or_an_interval_in_the_same_form():
 
 def test_working_language_of_few_concepts_has_the_same_intervals_as_its_figure():
     """Both are widened alike; otherwise one report would give two intervals for one number."""
-    steps, draws = np.array([0, 1, 10]), np.random.default_rng(0).normal(0.5, 0.05, (1000, 3))
+    steps, draws = np.array([0, 1, 3, 10]), np.random.default_rng(0).normal(0.5, 0.05, (1000, 4))
     found = WorkingLanguageProportion().fit(steps, draws.mean(0), draws=draws, concepts=5)
     np.testing.assert_array_equal(found.interval_, percentile_interval(draws, clusters=5))
     plain = WorkingLanguageProportion().fit(steps, draws.mean(0), draws=draws)
