@@ -21,6 +21,7 @@ from babelscope.interp.measure import Item, Observer, Stream
 from babelscope.interp.prompt_texts import NOTHING, Prompt, PromptTexts, TableReading
 from babelscope.interp.streams import PromptStream
 from babelscope.interp.tuned_lens import TunedTranslators
+from babelscope.interp.working_language import NOBODY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from babelscope.interp.anatomy import Anatomy, Site
     from babelscope.interp.batching import Batch
     from babelscope.interp.lens import LogitLens
-
-NOBODY = -1  # `language_of` where a token begins nobody's identifier, or that of several languages
 
 
 class LensTable(LensMeasure[TableReading]):
@@ -109,7 +108,7 @@ class _Cells:
 def spelled(cells: xr.Dataset, reading: TableReading) -> xr.Dataset:
     """Cells by (layer, prompt, position, rank) with what they say; a shorter prompt's last are empty.
 
-    Variables: `token`, `text`, `probability` and `language_of` (an index of `language`, or NOBODY) of every
+    Variables: `token`, `text`, `probability` and `language_of` (an index of `language`, or NOBODY: no language's alone) of every
     rank; `entropy` in nats; at every position the prompt's own token, `given` and `given_text`, and the one
     that came next, `next` and `next_text`. `start` tokens of a prompt come before its first position.
     """
