@@ -108,9 +108,10 @@ class _Cells:
 def spelled(cells: xr.Dataset, reading: TableReading) -> xr.Dataset:
     """Cells by (layer, prompt, position, rank) with what they say; a shorter prompt's last are empty.
 
-    Variables: `token`, `text`, `probability` and `language_of` (an index of `language`, or NOBODY: no language's alone) of every
-    rank; `entropy` in nats; at every position the prompt's own token, `given` and `given_text`, and the one
-    that came next, `next` and `next_text`. `start` tokens of a prompt come before its first position.
+    Variables: `token`, `text`, `probability` and `language_of` (an index of `language`, or NOBODY: no
+    language's alone) of every rank; `entropy` in nats; at every position the prompt's own token, `given` and
+    `given_text`, and the one that came next, `next` and `next_text`. `start` tokens of a prompt come before
+    its first position.
     """
     width = cells.sizes["position"]
     given = np.full((cells.sizes["prompt"], width), NOTHING)
