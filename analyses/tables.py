@@ -123,7 +123,7 @@ def neurons(results: Results, *, seed: int = 0) -> pd.DataFrame:
     data = data.isel(
         cell=np.flatnonzero(data["tokens"].isel(step=0).to_numpy())
     )  # short text leaves some empty
-    positive = data["positive"].stack(unit=("layer", "neuron")).transpose("step", "cell", "unit").to_numpy()
+    positive = data["total"].stack(unit=("layer", "neuron")).transpose("step", "cell", "unit").to_numpy()
     tokens = data["tokens"].isel(step=0).to_numpy()
     languages = pd.unique(data["language"].to_numpy())
     spoken = data["language"].to_numpy() == languages[:, None]  # (language, cell)

@@ -44,6 +44,7 @@ class Heads:
 
 See = Callable[[Site, int, Tensor], None]
 Edit = Callable[[int, Tensor], Tensor]
+EDITED = (Site.RESIDUAL, Site.NEURON)  # where a tensor can be replaced, too
 
 
 class Anatomy:
@@ -171,8 +172,9 @@ class Anatomy:
         input_ids: Int[Tensor, "batch position"],
         *,
         see: Mapping[Site, See],
-        edit: Edit | None = None,
+        edit: Mapping[Site, Edit] | None = None,
         past: Cache | None = None,
+        gradients: bool = False,
     ) -> None:
         """One forward pass of the base model, calling `see[site](site, layer, tensor)` on the way.
 
@@ -181,18 +183,35 @@ class Anatomy:
 
         Parameters
         ----------
+        see
+            Layers of the residual stream are counted from 1, after the first block; those of gates and
+            neurons from 0.
         edit
-            `edit(layer, hidden)` goes on in place of the output of block `layer`, counted from 1.
+            `edit[site](layer, tensor)` goes on in place of the tensor, at one of `EDITED`; what is seen there
+            is what goes on.
         past
             Keys and values of the positions before `input_ids`, whose own are added to it.
+        gradients
+            Whether tensors keep the graph that gradients go back through. The weights want none, so it begins
+            at the first tensor that an edit makes a leaf.
+
+        Raises
+        ------
+        InputError
+            If a site cannot be edited.
         """
-        with self._hooks(see, edit, shape=input_ids.shape), torch.no_grad():
+        edit = edit or {}
+        if wrong := [site for site in edit if site not in EDITED]:
+            raise InputError(f"cannot edit {wrong[0]!r}; only {' or '.join(EDITED)}")
+        with self._hooks(see, edit, shape=input_ids.shape), torch.set_grad_enabled(gradients):
             output = self.base(input_ids=input_ids, use_cache=past is not None, past_key_values=past)
             if Site.FINAL in see:
                 see[Site.FINAL](Site.FINAL, self.n_layers, output.last_hidden_state)
 
     @contextmanager
-    def _hooks(self, see: Mapping[Site, See], edit: Edit | None, *, shape: torch.Size) -> Iterator[None]:
+    def _hooks(
+        self, see: Mapping[Site, See], edit: Mapping[Site, Edit], *, shape: torch.Size
+    ) -> Iterator[None]:
         handles = []
 
         def looking(site: Site, layer: int) -> Callable[[Tensor], None]:
@@ -200,8 +219,13 @@ class Anatomy:
             return lambda tensor: see[site](site, layer, tensor.reshape(*shape, -1))
 
         for layer in range(self.n_layers):
-            if edit is not None:  # before any look: hooks of one module run in this order
-                handles.append(self.blocks[layer].register_forward_hook(_instead(edit, layer + 1)))
+            # Edits before any look: hooks of one module run in the order in which they come.
+            if Site.RESIDUAL in edit:
+                hook = _instead(edit[Site.RESIDUAL], layer + 1)
+                handles.append(self.blocks[layer].register_forward_hook(hook))
+            if Site.NEURON in edit:
+                hook = _instead_before(edit[Site.NEURON], layer, shape=shape)
+                handles.append(self.downs[layer].register_forward_pre_hook(hook))
             if Site.RESIDUAL in see:
                 hook = _after(looking(Site.RESIDUAL, layer + 1))  # layer l = after block l
                 handles.append(self.blocks[layer].register_forward_hook(hook))
@@ -256,6 +280,14 @@ def _instead(edit: Edit, layer: int) -> Callable[..., Any]:
         if isinstance(output, tuple):
             return edit(layer, output[0]), *output[1:]
         return edit(layer, output)
+
+    return hook
+
+
+def _instead_before(edit: Edit, layer: int, *, shape: torch.Size) -> Callable[..., Any]:
+    def hook(_module: nn.Module, inputs: Any) -> Any:
+        edited = edit(layer, inputs[0].reshape(*shape, -1))
+        return edited.reshape(inputs[0].shape), *inputs[1:]
 
     return hook
 

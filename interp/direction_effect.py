@@ -245,7 +245,7 @@ class _Changing:
         self.anatomy.run(
             torch.full((len(at), 1), last, device=self.anatomy.device),
             see={Site.FINAL: lambda _site, _layer, normed: read.append(normed[:, -1])},
-            edit=edit,
+            edit={Site.RESIDUAL: edit},
             past=copies,
         )
         return read[0]

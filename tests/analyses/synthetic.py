@@ -117,7 +117,7 @@ def transferring_neurons(rng, *, pivot, target, neurons=500):
         rate[s, 1, :, 1, :target_own], rate[s, 0, :, 1, :target_own] = 0.4, 0.01
     return xr.Dataset(
         {
-            "positive": (("step", "language", "block", "layer", "neuron"), rng.binomial(tokens, rate)),
+            "total": (("step", "language", "block", "layer", "neuron"), rng.binomial(tokens, rate)),
             "tokens": (("step", "language", "block"), np.full((len(STEPS), 2, blocks), tokens)),
         },
         coords={"step": STEPS, "language": [pivot, target]},

@@ -247,7 +247,7 @@ def firing(special: int, *, blocks=8, neurons=500) -> Stored:
     return Stored(
         transferring_neurons=xr.Dataset(
             {
-                "positive": (("step", "language", "block", "layer", "neuron"), positive[:, :, :, None, :]),
+                "total": (("step", "language", "block", "layer", "neuron"), positive[:, :, :, None, :]),
                 "tokens": (("step", "language", "block"), np.full((2, 2, blocks), 400)),
             },
             coords={"step": [0, 10], "language": LANGUAGES},
@@ -272,7 +272,7 @@ def test_text_shuffled_between_languages_has_no_neurons_of_one_language():
 
 def test_counts_are_those_of_the_thresholds():
     data = firing(5)["transferring_neurons"].sum("block")
-    rate = (data["positive"] / data["tokens"]).transpose("step", "language", "layer", "neuron").to_numpy()
+    rate = (data["total"] / data["tokens"]).transpose("step", "language", "layer", "neuron").to_numpy()
     expected = Thresholds.of(rate[0]).members(rate[1]).reshape(2, -1).sum(1)
     table = tables.neurons(firing(5)).query("rule == 'frozen' and step == 10")  # pyright: ignore
     assert table["count"].tolist() == expected.tolist()

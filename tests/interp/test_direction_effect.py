@@ -251,7 +251,7 @@ def test_an_edit_replaces_what_later_blocks_and_observers_see(tiny):
     tiny.anatomy.run(
         IDS,
         see={Site.RESIDUAL: lambda _site, layer, hidden: seen.__setitem__(layer, hidden)},
-        edit=lambda layer, hidden: torch.zeros_like(hidden) if layer == 2 else hidden,
+        edit={Site.RESIDUAL: lambda layer, hidden: torch.zeros_like(hidden) if layer == 2 else hidden},
     )
     assert not seen[2].any()
     # From a state of zeros every position writes the same, wherever it is.

@@ -67,7 +67,7 @@ def test_bytes_are_those_of_the_predicted_tokens(tokenizer):
 def test_firing_counts_are_those_of_a_loop_over_unpadded_sequences(tiny, tokenizer):
     result, reading = measured(tiny, tokenizer, TransferringNeurons(TextStream(TEXTS, tokens=30, window=16)))
     result = result.sum("block")
-    expected = np.zeros(result["positive"].shape, dtype=np.int64)
+    expected = np.zeros(result["total"].shape, dtype=np.int64)
     for layer, gate in enumerate(tiny.anatomy.gates):
         seen = []
         handle = gate.register_forward_hook(lambda _m, _i, out, seen=seen: seen.append(out[0]))
@@ -76,7 +76,7 @@ def test_firing_counts_are_those_of_a_loop_over_unpadded_sequences(tiny, tokeniz
             expected[reading.language[item.index], layer] += (seen.pop() > 0).sum(0).numpy()
         handle.remove()
     # A pre-activation within rounding of 0 may fall on either side of it.
-    assert np.abs(result["positive"].to_numpy() - expected).sum() <= 2
+    assert np.abs(result["total"].to_numpy() - expected).sum() <= 2
     assert result["tokens"].to_numpy().tolist() == [30, 30]
 
 
