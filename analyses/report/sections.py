@@ -6,7 +6,6 @@ A section whose data are missing says why, in the analysis' own notes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,33 +15,9 @@ import plotly.graph_objects as go
 from babelscope.analyses import figures
 from babelscope.analyses.analysis import Analysis
 from babelscope.analyses.report import words
+from babelscope.analyses.report.page import Section
 from babelscope.core.files import read_toml
 from babelscope.core.languages import shown
-
-
-@dataclass(frozen=True)
-class Section:
-    """One part of the report; all text is plain.
-
-    Attributes
-    ----------
-    anchor, title
-        Where links lead, and the heading.
-    says
-        What was found, or why there is nothing, a sentence each.
-    figure
-        None where there is nothing to draw.
-    shows, against, null
-        The caption: what is seen, what would count against the reading, and what the null is.
-    """
-
-    anchor: str
-    title: str
-    says: Sequence[str]
-    figure: go.Figure | None
-    shows: str
-    against: str
-    null: str
 
 
 def sections(analysis: Analysis) -> Iterator[Section]:

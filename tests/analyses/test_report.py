@@ -80,7 +80,7 @@ class Page(HTMLParser):
 def write(tmp_path_factory):
     def page(analysis):
         with pytest.MonkeyPatch.context() as patch:  # five megabytes that take a second to parse
-            patch.setattr("babelscope.analyses.report.get_plotlyjs", lambda: "// plotly")
+            patch.setattr("babelscope.analyses.report.page.get_plotlyjs", lambda: "// plotly")
             file = report(analysis, tmp_path_factory.mktemp("page") / "report.html")
         return Page(file.read_text("utf-8"))
 
