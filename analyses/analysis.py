@@ -11,7 +11,6 @@ A signal that a series lacks is left out with the reason; nothing stands in for 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -162,7 +161,7 @@ class Analysis:
             "stages": {signal: found.to_document() for signal, found in self.stages.items()},
             "recommendation": self.recommendation.model_dump(mode="json") if self.recommendation else None,
             "comparison": self.comparison.verdict_ if self.comparison else None,
-            "tables": {name: _records(frame) for name, frame in frames.items() if frame is not None},
+            "tables": {name: tables.records(frame) for name, frame in frames.items() if frame is not None},
             "findings": [asdict(finding) for finding in self.findings],
             "notes": list(self.notes),
         }
@@ -303,8 +302,3 @@ def _or_note(make: Callable[[], T], what: str, notes: list[str]) -> T | None:
     except InputError as error:
         notes.append(f"No {what}: {error}.")
         return None
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON has them: no NaN, no infinity."""
-    return json.loads(str(frame.to_json(orient="records", double_precision=12)))

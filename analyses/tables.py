@@ -5,7 +5,9 @@ What figures draw, `--json` prints and conclusions read is computed here and now
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -165,3 +167,8 @@ def _resample_within(chosen: Bool[np.ndarray, " cell"], rng: np.random.Generator
     times = np.zeros(len(chosen), dtype=int)
     times[chosen] = resample(int(chosen.sum()), draws=1, seed=rng)[0]
     return times
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON has them: no NaN, no infinity."""
+    return json.loads(str(frame.to_json(orient="records", double_precision=12)))

@@ -1,0 +1,234 @@
+"""From scores to what can be said of a series' neurons: whose they are, whether they matter, how they live.
+
+    found = analyse_neurons(NeuronQuestions(series, questions))
+    found.verdict, found.life.table_, found.effects.specificity_, found.validity.table_
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from babelscope.analyses import tables
+from babelscope.analyses.neuron_life import NeuronLife
+from babelscope.analyses.neuron_questions import NeuronQuestions
+from babelscope.analyses.score_validity import ScoreValidity
+from babelscope.analyses.set_effects import SetEffects
+from babelscope.analyses.sweep import Results, sweep
+from babelscope.checkpoints.findings import Finding
+from babelscope.core.errors import InputError
+from babelscope.core.languages import shown
+from babelscope.interp.neuron_scores import METHODS, scores
+from babelscope.interp.selection import Rule, Selection
+
+
+@dataclass(frozen=True)
+class NeuronResults:
+    """What was measured of a series' neurons.
+
+    Attributes
+    ----------
+    scored
+        Every score at every checkpoint.
+    rule
+        What makes sets of them; None while other shards owe scores.
+    ablated, exact
+        At some of the checkpoints; None where that was not asked for.
+    """
+
+    scored: Results
+    rule: Rule | None
+    ablated: Results | None
+    exact: Results | None
+
+    @property
+    def owed(self) -> list[Results]:
+        """Those of which other shards have yet to measure a part."""
+        return [one for one in (self.scored, self.ablated, self.exact) if one is not None and one.owed]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Checkpoints that could not be measured, and why."""
+        found = (one.findings for one in (self.scored, self.ablated, self.exact) if one is not None)
+        return tuple(dict.fromkeys(finding for findings in found for finding in findings))
+
+
+@dataclass(frozen=True)
+class NeuronAnalysis:
+    """What a series' neurons show.
+
+    Attributes
+    ----------
+    asked
+        By which score and rule; of which series.
+    findings
+        Checkpoints that were left out, and why.
+    counts
+        As `tables.neurons` makes it: the paper's count beside that at frozen thresholds.
+    selected
+        step, language, count, expected (by the same rule, blocks given to languages at random) and their ratio,
+        the false-discovery rate.
+    life
+        The selected neurons over training; None for fewer than two checkpoints.
+    effects
+        What ablating the sets does; None where that was not asked for.
+    validity
+        Each score against exact ablation; None where that was not asked for.
+    notes
+        What could not be concluded, and why.
+    """
+
+    asked: NeuronQuestions
+    findings: tuple[Finding, ...]
+    counts: pd.DataFrame
+    selected: pd.DataFrame
+    life: NeuronLife | None
+    effects: SetEffects | None
+    validity: ScoreValidity | None
+    notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The conclusion in a few sentences."""
+        said = [self._selected_in_words()]
+        said += [found.verdict_ for found in (self.effects, self.validity, self.life) if found is not None]
+        return "\n".join(said)
+
+    def _selected_in_words(self) -> str:
+        last = self.selected[self.selected["step"] == self.selected["step"].max()]
+        parts = [
+            f"{row.count_} of {shown(str(row.language))}"
+            + (f" ({row.false_discovery:.0%} of them expected by chance)" if row.count_ else "")
+            for row in last.rename(columns={"count": "count_"}).itertuples()
+        ]
+        score = METHODS[self.asked.score].label.lower()
+        return f"At step {last['step'].iloc[0]:,}, by {score} and rule {self.asked.rule.value!r}: " + ", ".join(parts) + "."
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for every neuron that ever was a language's; empty where there is no training to follow."""
+        return self.life.table_ if self.life is not None else pd.DataFrame()
+
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Every table, by name."""
+        found = {"counts": self.counts, "selected": self.selected}
+        if self.life is not None:
+            life = self.life
+            found |= {"neurons": life.table_, "identity": life.identity_, "births_and_deaths": life.counts_}
+            found |= {"layers": life.layers_, "flow": life.flow_, "origin": life.origin_}
+        if self.effects is not None:
+            found |= {"effects": self.effects.table_, "specificity": self.effects.specificity_}
+        if self.validity is not None:
+            found["validity"] = self.validity.table_
+        return found
+
+    def to_document(self) -> dict[str, Any]:
+        """Everything, ready for JSON; what is not a number is null."""
+        asked = self.asked
+        return {
+            "format": 1,
+            "name": asked.series.directory.name,
+            **asked.languages,
+            "score": asked.score.value,
+            "rule": asked.rule.value,
+            "level": asked.level,
+            "most": asked.most,
+            "verdict": self.verdict,
+            "tables": {name: tables.records(frame) for name, frame in self.tables().items()},
+            "findings": [{"step": f.step, "kind": f.kind, "detail": f.detail} for f in self.findings],
+            "notes": list(self.notes),
+        }
+
+
+def measure_neurons(asked: NeuronQuestions, **how: Any) -> NeuronResults:
+    """Measure what is missing; `how` is as for `sweep`, and so is what is raised.
+
+    Where other shards owe scores that a rule needs, nothing is ablated yet.
+    """
+    scored = sweep(asked.series, asked.scoring(), **how)
+    if scored.owed:
+        return NeuronResults(scored, None, None, None)
+    rule = asked.rule_of(scored)
+    ablated, exact = (
+        None if number == 0 else sweep(asked.some(number), measures, **how)
+        for number, measures in ((asked.ablated, asked.ablating(rule)), (asked.exact, asked.exactly()))
+    )
+    return NeuronResults(scored, rule, ablated, exact)
+
+
+def analyse_neurons(asked: NeuronQuestions, found: NeuronResults) -> NeuronAnalysis:
+    """Draw every conclusion that the results bear.
+
+    Raises
+    ------
+    InputError
+        If part of the series is still to be measured, or nothing can be selected on so little text.
+    """
+    if found.owed or found.rule is None:
+        raise InputError(f"still to be measured by other shards: {', '.join(found.owed[0].owed)}")
+    notes: list[str] = []
+    data, name = found.scored[asked.score], str(asked.score)
+    steps = data["step"].to_numpy()
+    selections = [found.rule(data.sel(step=step)) for step in steps]
+    members = _over_steps(selections, steps)
+    life = None
+    if len(steps) > 1:
+        life = NeuronLife(
+            members,
+            scores(data, name),
+            pivot=asked.languages["pivot"],
+            target=asked.languages["target"],
+            halves=_halves(found.rule, data, notes),
+        )
+    else:
+        notes.append("One checkpoint has no training to follow: nothing is said of births, deaths and origin.")
+    languages = asked.languages
+    return NeuronAnalysis(
+        asked=asked,
+        findings=found.findings,
+        counts=tables.neurons(found.scored),
+        selected=_selected(selections, steps),
+        life=life,
+        effects=SetEffects(found.ablated, **languages) if found.ablated else None,
+        validity=ScoreValidity(found.scored, found.exact, **languages) if found.exact else None,
+        notes=tuple(notes),
+    )
+
+
+def _over_steps(selections: list[Selection], steps: np.ndarray) -> xr.DataArray:
+    return xr.concat([one.members for one in selections], dim=xr.IndexVariable("step", steps))
+
+
+def _halves(rule: Rule, data: xr.Dataset, notes: list[str]) -> xr.DataArray | None:
+    """Members by each half of the text alone: every other block."""
+    steps = data["step"].to_numpy()
+    try:
+        halves = [
+            _over_steps([rule(data.sel(step=step).isel(block=slice(half, None, 2))) for step in steps], steps)
+            for half in (0, 1)
+        ]
+    except InputError as error:
+        notes.append(f"No halves of the text to hold sets against: {error}.")
+        return None
+    return xr.concat(halves, dim="half")
+
+
+def _selected(selections: list[Selection], steps: np.ndarray) -> pd.DataFrame:
+    frames = [
+        pd.DataFrame(
+            {
+                "step": step,
+                "language": one.members["language"].to_numpy(),
+                "count": one.count.to_numpy(),
+                "expected": one.null_count.mean("draw").to_numpy(),
+                "false_discovery": one.false_discovery.to_numpy(),
+            }
+        )
+        for step, one in zip(steps, selections, strict=True)
+    ]
+    return pd.concat(frames, ignore_index=True)
