@@ -44,7 +44,9 @@ class Chance:
         """The overlap of random sets that have so many of each stratum's neurons."""
         least, probability = 0, np.ones(1)
         drawn = (np.asarray(first) > 0) & (np.asarray(second) > 0)
-        for of_all, a, b in zip(*(np.asarray(sizes)[drawn] for sizes in (neurons, first, second)), strict=True):
+        for of_all, a, b in zip(
+            *(np.asarray(sizes)[drawn] for sizes in (neurons, first, second)), strict=True
+        ):
             mean = a * b / of_all
             reach = REACH * (1 + (mean * (1 - a / of_all) * (1 - b / of_all)) ** 0.5)
             low = int(max(0, a + b - of_all, np.floor(mean - reach)))

@@ -83,7 +83,8 @@ def turnover(members: xr.DataArray, table: pd.DataFrame) -> pd.DataFrame:
     for number, language in enumerate(members["language"].to_numpy().tolist()):
         mine = table.loc[table["language"] == language]
         births, deaths = (
-            mine[event].value_counts().reindex(steps, fill_value=0).to_numpy(float) for event in ("born", "died")
+            mine[event].value_counts().reindex(steps, fill_value=0).to_numpy(float)
+            for event in ("born", "died")
         )
         births[0] = deaths[0] = np.nan  # what was there before is not known
         counts = {"members": present[:, number].sum((1, 2)), "settled": stays[:, number].sum((1, 2))}

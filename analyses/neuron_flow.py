@@ -1,7 +1,7 @@
 """Where neurons lie, and where a language's neurons come from: layers, flow, origin; each against chance.
 
-Chance is random sets that have as many neurons as the set has: anywhere, where the question is in which layers
-they lie; in the same layers, where it is which other set they are from.
+Chance is random sets that have as many neurons as the set has: anywhere, where the question is in which
+layers they lie; in the same layers, where it is which other set they are from.
 
 *Arrivals* are the target's neurons that were born after the first checkpoint. Each birth is a draw from the
 neurons of its layer that the target did not have yet; that some of those were the pivot's makes the number of

@@ -1,10 +1,10 @@
 """Whether a language's neurons stay the same ones from checkpoint to checkpoint.
 
     Jaccard   |A ∩ B| / |A ∪ B| of the sets of two checkpoints; Wilson's interval over the union's neurons
-    rank      Spearman correlation of all neurons' scores; interval of Bonett & Wright (Psychometrika 65, 2000)
+    rank      Spearman correlation of all neurons' scores; Bonett & Wright's interval (Psychometrika 65, 2000)
 
-Chance is what neurons permuted within their layers would give: for sets the exact distribution of the overlap
-(`chance_overlap`), for ranks the mean and variance of a correlation under permutation.
+Chance is what neurons permuted within their layers would give: for sets the exact distribution of the
+overlap (`chance_overlap`), for ranks the mean and variance of a correlation under permutation.
 
 Two checkpoints are measured on the same text and share what is peculiar to it. So identity is also taken
 *across halves* of the text, one checkpoint's set from one half and the other's from the other, and compared
@@ -80,12 +80,14 @@ def _jaccard(first: Set, second: Set) -> dict[str, float | bool]:
     return found | dict(zip(names, values, strict=True)) | {"outside_null": not low <= shared <= high}
 
 
-def _across_halves(halves: Bool[np.ndarray, "half step layer neuron"] | None, a: int, b: int) -> dict[str, float]:
+def _across_halves(
+    halves: Bool[np.ndarray, "half step layer neuron"] | None, a: int, b: int
+) -> dict[str, float]:
     """Jaccard between halves, across checkpoints and within them; `lost` is what the former lacks.
 
     Its interval is Newcombe's for the difference of two shares (Statistics in Medicine 17, 1998).
     """
-    names = ("across", "ceiling", "lost", "lost_low", "lost_high")
+    names = ("across", "across_low", "across_high", "ceiling", "lost", "lost_low", "lost_high")
     if halves is None:
         return dict.fromkeys(names, np.nan)
     one, two = halves
@@ -97,8 +99,12 @@ def _across_halves(halves: Bool[np.ndarray, "half step layer neuron"] | None, a:
         shares.append((shared / union if union else np.nan, *wilson_interval(shared, union)))
     (across, across_low, across_high), (ceiling, low, high) = shares
     lost = ceiling - across
-    below, above = np.hypot(ceiling - low, across_high - across), np.hypot(high - ceiling, across - across_low)
-    return dict(zip(names, (across, ceiling, lost, lost - below, lost + above), strict=True))
+    below, above = (
+        np.hypot(ceiling - low, across_high - across),
+        np.hypot(high - ceiling, across - across_low),
+    )
+    values = (across, across_low, across_high, ceiling, lost, lost - below, lost + above)
+    return dict(zip(names, values, strict=True))
 
 
 def _rank(first: Scores, second: Scores) -> dict[str, float]:

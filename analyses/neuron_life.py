@@ -1,8 +1,8 @@
-"""What becomes of languages' neurons in training: are they the same ones, when do they come and go, from where.
+"""What becomes of languages' neurons in training: are they the same, when do they come and go, from where.
 
 One object for whatever rule selected them. What sets show is compared with random sets of the same size
-(`chance_overlap`) and with the sets' own reliability between two halves of the text (`neuron_identity`); lives
-are counted by a rule that one checkpoint's noise does not break (`neuron_births`).
+(`chance_overlap`) and with the sets' own reliability between two halves of the text (`neuron_identity`);
+lives are counted by a rule that one checkpoint's noise does not break (`neuron_births`).
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class NeuronLife:
     identity_ : DataFrame
         step, language, compared ("before", "first", "last"), other (its step); shared, union, jaccard, low,
         high, chance, chance_low, chance_high (95% of random sets) and `outside_null`, NaN where either set is
-        empty; across, ceiling, lost, lost_low, lost_high (NaN without halves); rank, rank_low, rank_high,
-        rank_chance, rank_chance_low, rank_chance_high.
+        empty; across, across_low, across_high, ceiling, lost, lost_low, lost_high (NaN without halves); rank,
+        rank_low, rank_high, rank_chance, rank_chance_low, rank_chance_high.
     layers_, parts_ : DataFrame
         step, language, layer (from 1), or part of the layers ("bottom", "middle", "top" third, "bottom and
         top"); count of total members there, share, low, high (Wilson), chance, chance_low, chance_high (95%
@@ -131,7 +131,9 @@ class NeuronLife:
         beside = _of(self.identity_, language=self.target, compared=BEFORE)
         known = beside.dropna(subset="jaccard")
         if known.empty:
-            return f"No two checkpoints in a row have neurons of {name}, so nothing is known of their identity."
+            return (
+                f"No two checkpoints in a row have neurons of {name}, so nothing is known of their identity."
+            )
         reliable = (
             f"; at {(known['lost_low'] > 0).sum()} they differ by more than the halves of the text do"
             if known["lost"].notna().any()
@@ -166,10 +168,12 @@ class NeuronLife:
         rows = self.arrivals_.set_index("reference")
         pivot, target = shown(self.pivot), shown(self.target)
         if not rows.loc[AT_START, "total"]:
-            return f"No neuron of {target} was born after the first checkpoint, so none can come from {pivot}."
+            return (
+                f"No neuron of {target} was born after the first checkpoint, so none can come from {pivot}."
+            )
         found = [
-            f"{row['count']} were {pivot}'s {reference} ({_share(row, 'share')}; chance {row['chance_low']:.0%} to"
-            f" {row['chance_high']:.0%}: {row['verdict']})"
+            f"{row['count']} were {pivot}'s {reference} ({_share(row, 'share')}; chance"
+            f" {row['chance_low']:.0%} to {row['chance_high']:.0%}: {row['verdict']})"
             for reference, row in ((name, rows.loc[name]) for name in (AT_START, EARLIER))
         ]
         return f"Of the {rows.loc[AT_START, 'total']} born after the first checkpoint, {' and '.join(found)}."
