@@ -6,8 +6,9 @@ layers they lie; in the same layers, where it is which other set they are from.
 *Arrivals* are the target's neurons that were born after the first checkpoint. Each birth is a draw from the
 neurons of its layer that the target did not have yet; that some of those were the pivot's makes the number of
 arrivals from the pivot a sum of hypergeometric variables, one per layer and checkpoint (as in the log-rank
-test). "Any neuron of the layer" is all that this chance knows: a score that only neurons of a kind can get,
-such as those that fire often, makes sets share more than it says, whatever the languages do.
+test). "Any neuron of the layer" is all that this chance knows. A score that only neurons of a kind can get,
+such as those that fire often, makes sets share more than it says, whatever the languages do; a rule by which
+a neuron cannot be in two sets at once makes sets of neighbouring checkpoints share less.
 """
 
 from __future__ import annotations

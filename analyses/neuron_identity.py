@@ -7,8 +7,9 @@ Chance is what neurons permuted within their layers would give: for sets the exa
 overlap (`chance_overlap`), for ranks the mean and variance of a correlation under permutation.
 
 Two checkpoints are measured on the same text and share what is peculiar to it. So identity is also taken
-*across halves* of the text, one checkpoint's set from one half and the other's from the other, and compared
-with the *ceiling*, where both are of one checkpoint: no identity can be seen beyond the sets' own reliability.
+*across halves* of the text, one checkpoint's set from one half and the other's from the other, and
+compared with the *ceiling*, where both are of one checkpoint: identity cannot be seen better than sets are
+measured.
 """
 
 from __future__ import annotations
