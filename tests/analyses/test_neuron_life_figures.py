@@ -15,9 +15,11 @@ from babelscope.analyses.figures.neuron_life import (
     BORN,
     CEILING,
     DIED,
+    bar_widths,
     neuron_births_figure,
     neuron_identity_figure,
 )
+from babelscope.analyses.figures.step_axis import StepAxis
 from babelscope.analyses.figures.style import PIVOT, TARGET
 from babelscope.analyses.neuron_flow import AT_START, EARLIER
 from babelscope.analyses.neuron_life import NeuronLife
@@ -117,11 +119,13 @@ def test_births_go_up_and_deaths_go_down(life):
     assert born.marker.color == TARGET
 
 
-def test_bars_do_not_overlap(life):
-    figure = neuron_births_figure(life.counts_, **NAMES)
-    (bars,) = traces(figure, name=f"PHP, {BORN}", axis=4)
-    right, left = bars.x + np.asarray(bars.width) / 2, bars.x - np.asarray(bars.width) / 2
-    assert (right[:-1] < left[1:]).all()
+@pytest.mark.parametrize("steps", [STEPS, np.arange(40), np.array([10, 1000])])
+def test_bars_do_not_overlap_and_stay_on_the_axis(steps):
+    axis = StepAxis(steps)
+    at, half = axis.at(steps), bar_widths(axis, steps) / 2
+    assert ((at + half)[:-1] < (at - half)[1:]).all()
+    assert axis.range[0] < (at - half)[0]
+    assert (at + half)[-1] < axis.range[1]
 
 
 def test_layers_are_a_map_in_the_languages_colour_with_dots_on_what_chance_gives(life):
