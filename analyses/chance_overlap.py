@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import hypergeom
 
 from babelscope.core.stats import LEVEL
 
@@ -50,10 +49,14 @@ class Chance:
             mean = a * b / of_all
             reach = REACH * (1 + (mean * (1 - a / of_all) * (1 - b / of_all)) ** 0.5)
             low = int(max(0, a + b - of_all, np.floor(mean - reach)))
-            high = int(min(a, b, np.ceil(mean + reach)))
-            probability = np.convolve(probability, hypergeom.pmf(np.arange(low, high + 1), of_all, a, b))
+            k = np.arange(low, min(a, b, np.ceil(mean + reach)))
+            # P(k + 1) / P(k): their products are in proportion to P, without factorials.
+            ratio = (a - k) * (b - k) / ((k + 1) * (of_all - a - b + k + 1))
+            logarithm = np.append(0, np.cumsum(np.log(ratio)))
+            weight = np.exp(logarithm - logarithm.max())
+            probability = np.convolve(probability, weight / weight.sum())
             least += low
-        return cls(least, probability / probability.sum())
+        return cls(least, probability)
 
     @property
     def counts(self) -> Int[np.ndarray, " count"]:

@@ -71,8 +71,8 @@ def lives(
     )
     if halves is None:
         return table
-    both = [settled(half).any(0) for half in halves.to_numpy()]
-    return table.assign(both_halves=np.logical_and(*both)[at[1:]])
+    both = np.all([settled(half).any(0) for half in halves.to_numpy()], axis=0)
+    return table.assign(both_halves=both[at[1:]])
 
 
 def turnover(members: xr.DataArray, table: pd.DataFrame) -> pd.DataFrame:

@@ -116,7 +116,7 @@ def arrivals(members: xr.DataArray, *, pivot: str, target: str) -> pd.DataFrame:
 
 
 def _references(in_pivot: Bool[np.ndarray, "step layer neuron"], at: int) -> dict[str, Neurons]:
-    return {AT_START: in_pivot[0], EARLIER: in_pivot[:at].any(0)}
+    return {AT_START: in_pivot[0], EARLIER: np.any(in_pivot[:at], axis=0)}
 
 
 def _strata(available: Neurons, marked: Neurons, taken: Neurons) -> Int[np.ndarray, "4 layer"]:

@@ -95,8 +95,7 @@ def _across_halves(
     shares = []
     for pairs in (((one[a], two[b]), (two[a], one[b])), ((one[a], two[a]), (one[b], two[b]))):
         # Means of two: both pairs are about the same neurons and must not count as twice as many.
-        shared = np.mean([(x & y).sum() for x, y in pairs])
-        union = np.mean([(x | y).sum() for x, y in pairs])
+        shared, union = np.mean([[(x & y).sum(), (x | y).sum()] for x, y in pairs], axis=0)
         shares.append((shared / union if union else np.nan, *wilson_interval(shared, union)))
     (across, across_low, across_high), (ceiling, low, high) = shares
     lost = ceiling - across

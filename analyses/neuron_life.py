@@ -116,7 +116,7 @@ class NeuronLife:
             f" {last['step']:,}; {len(later)} were born after the first checkpoint and"
             f" {mine['died'].notna().sum()} died."
         )
-        one = _of(self.flicker_, language=self.target).iloc[0]
+        (one,) = _of(self.flicker_, language=self.target).to_dict("records")
         if not one["ever"]:
             return sentence
         return (
@@ -136,7 +136,7 @@ class NeuronLife:
             )
         reliable = (
             f"; at {(known['lost_low'] > 0).sum()} they differ by more than the halves of the text do"
-            if known["lost"].notna().any()
+            if known["lost"].count()
             else ""
         )
         sentence = (

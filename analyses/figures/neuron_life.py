@@ -31,7 +31,7 @@ def neuron_identity_figure(
     history
         For the learning rate.
     """
-    rows = [SETS, *([HALVES] if identity["ceiling"].notna().any() else []), RANKS]
+    rows = [SETS, *([HALVES] if identity["ceiling"].count() else []), RANKS]
     titles = [
         [f"{row}: {other}" if row == HALVES else f"{row} {other}" for other in COMPARED.values()]
         for row in rows
@@ -190,7 +190,7 @@ def neuron_births_figure(
                 col=col,
             )
         figure.update_yaxes(range=[-1.08 * most, 1.08 * most], row=2, col=col)
-    figure.update_yaxes(range=from_zero(max(float(counts["members"].max()), 1.0)), row=1)
+    figure.update_yaxes(range=from_zero(float(max([1, *counts["members"]]))), row=1)
     figure.update_yaxes(title_text="neurons", col=1, row=1)
     figure.update_yaxes(title_text="neurons", col=1, row=2)
     figure.update_layout(barmode="relative", showlegend=False)  # the titles say it
