@@ -7,6 +7,7 @@ lives are counted by a rule that one checkpoint's noise does not break (`neuron_
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -136,7 +137,7 @@ class NeuronLife:
             )
         reliable = (
             f"; at {(known['lost_low'] > 0).sum()} they differ by more than the halves of the text do"
-            if known["lost"].count()
+            if not np.isnan(known["lost"].to_numpy()).all()
             else ""
         )
         sentence = (

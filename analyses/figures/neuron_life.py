@@ -31,7 +31,7 @@ def neuron_identity_figure(
     history
         For the learning rate.
     """
-    rows = [SETS, *([HALVES] if identity["ceiling"].count() else []), RANKS]
+    rows = [SETS, *([HALVES] if not np.isnan(identity["ceiling"].to_numpy()).all() else []), RANKS]
     titles = [
         [f"{row}: {other}" if row == HALVES else f"{row} {other}" for other in COMPARED.values()]
         for row in rows
