@@ -121,9 +121,9 @@ class NeuronLife:
         if not one["ever"]:
             return sentence
         return (
-            f"{sentence} {one['share']:.0%} ({one['low']:.0%} to {one['high']:.0%}) of the {one['ever']} that"
-            f" were ever selected never are twice in a row, which of sets drawn anew each time"
-            f" {one['chance']:.0%} would be."
+            f"{sentence} Of the {one['ever']} ever selected {one['share']:.0%} ({one['low']:.0%} to"
+            f" {one['high']:.0%}) never are at two checkpoints in a row; were sets drawn anew each time,"
+            f" {one['chance']:.0%} would not be."
         )
 
     def _identity_in_words(self) -> str:
