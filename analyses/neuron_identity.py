@@ -89,14 +89,14 @@ def _across_halves(
     Its interval is Newcombe's for the difference of two shares (Statistics in Medicine 17, 1998).
     """
     names = ("across", "across_low", "across_high", "ceiling", "lost", "lost_low", "lost_high")
-    if halves is None:
+    if halves is None or not halves[:, [a, b]].any((-2, -1)).all():
         return dict.fromkeys(names, np.nan)
     one, two = halves
     shares = []
     for pairs in (((one[a], two[b]), (two[a], one[b])), ((one[a], two[a]), (one[b], two[b]))):
         # Means of two: both pairs are about the same neurons and must not count as twice as many.
         shared, union = np.mean([[(x & y).sum(), (x | y).sum()] for x, y in pairs], axis=0)
-        shares.append((shared / union if union else np.nan, *wilson_interval(shared, union)))
+        shares.append((shared / union, *wilson_interval(shared, union)))
     (across, across_low, across_high), (ceiling, low, high) = shares
     lost = ceiling - across
     below, above = (

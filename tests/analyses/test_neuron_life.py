@@ -134,10 +134,12 @@ def test_sets_drawn_anew_at_every_checkpoint_are_not_the_same_neurons():
 def test_where_a_set_is_empty_identity_is_undefined_and_not_zero():
     members = nobody()
     members[:4, 1, 0, :9] = True
-    found = life(members)
+    found = life(members, halves=array(np.stack([members, members])))
     for step, compared in ((100, "before"), (500, "before"), (1000, "first"), (10, "last")):
         row = one(found.identity_, step=step, language="php", compared=compared)
-        assert np.isnan([row[name] for name in ("jaccard", "low", "high", "chance")]).all()
+        assert np.isnan(
+            [row[name] for name in ("jaccard", "low", "high", "chance", "across", "lost_low")]
+        ).all()
         assert not row["outside_null"]
     assert "cannot be compared: one has no neurons of PHP" in found.verdict_
 
