@@ -53,8 +53,8 @@ class NeuronLife:
     identity_ : DataFrame
         step, language, compared ("before", "first", "last"), other (its step); shared, union, jaccard, low,
         high, chance, chance_low, chance_high (95% of random sets) and `outside_null`, NaN where either set is
-        empty; across, across_low, across_high, ceiling, lost, lost_low, lost_high (of halves, likewise); rank,
-        rank_low, rank_high, rank_chance, rank_chance_low, rank_chance_high.
+        empty; across, across_low, across_high, ceiling, lost, lost_low, lost_high (likewise, of halves);
+        rank, rank_low, rank_high, rank_chance, rank_chance_low, rank_chance_high.
     layers_, parts_ : DataFrame
         step, language, layer (from 1), or part of the layers ("bottom", "middle", "top" third, "bottom and
         top"); count of total members there, share, low, high (Wilson), chance, chance_low, chance_high (95%
