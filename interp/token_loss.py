@@ -35,3 +35,28 @@ def token_losses(
     ]
     flat = np.concatenate([loss.cpu().numpy() for loss in losses]) if losses else np.array([])
     return np.split(flat, np.cumsum(wanted.sum(-1).cpu().numpy())[:-1])
+
+
+def loss_gradient(
+    readout: Readout, final: Float[Tensor, "batch position d_model"], batch: Batch
+) -> Float[Tensor, "batch position d_model"]:
+    """Gradient of the summed nats of all predicted tokens: (softmax(logits) − onehot) · W_U, 0 at the others."""
+    import torch
+
+    wanted = batch.real[:, 1:]
+    hidden, tokens = final[:, :-1][wanted], batch.input_ids[:, 1:][wanted]
+    rows = max(1, LOGITS_AT_ONCE // readout.vocabulary)
+    # One memory for all chunks: new memory of this size would cost a good part of the matrix product.
+    memory = hidden.new_empty(min(rows, len(hidden)), readout.vocabulary)
+    flat = torch.empty_like(hidden)
+    for some, ids, found in zip(hidden.split(rows), tokens.split(rows), flat.split(rows), strict=True):
+        logits = torch.mm(some, readout.unembed.T, out=memory[: len(some)])
+        if readout.bias is not None:
+            logits += readout.bias
+        apart = logits.float()
+        torch.softmax(apart, -1, out=apart)
+        apart[torch.arange(len(ids), device=ids.device), ids] -= 1
+        torch.mm(apart.to(some.dtype), readout.unembed, out=found)
+    gradient = torch.zeros_like(final)
+    gradient[:, :-1][wanted] = flat
+    return gradient
