@@ -244,9 +244,7 @@ class Attention:
         return (back >= 0) & (back < (window or length))
 
 
-def _columns(
-    projections: Projections, order: str, heads: Heads
-) -> dict[Part, Int[Tensor, "head width"]]:
+def _columns(projections: Projections, order: str, heads: Heads) -> dict[Part, Int[Tensor, "head width"]]:
     """Which outputs of its projection a part is."""
     width = heads.width
     counts = {"query": heads.query, "key": heads.key_value, "value": heads.key_value}

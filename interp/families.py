@@ -62,9 +62,7 @@ class Names:
 
 
 _FUSED = Projections(("attn.c_attn",))
-_SEPARATE = Projections(
-    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), rotary="halves"
-)
+_SEPARATE = Projections(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), rotary="halves")
 
 FAMILIES: dict[str, Names] = {
     "gpt2": Names("h", "ln_f", "mlp.c_fc", "mlp.c_proj", "attn.c_proj", _FUSED),

@@ -11,10 +11,10 @@ all text of a language is the language's. They zero neurons one by one; nothing 
     key      the same
 
 z is the heads before the output projection W_O; h and h′ go over the query heads that share the value.
-P is the attention's pattern and Δ_ts what the neuron adds to its scores. With rotary embedding that is a sum
-of two products, Δ_ts = a_t u_s + b_t v_s (`attention.Rotary`): the change of a pattern then needs no more
-than products of P and P² with u, v, u², uv, v², in time l² · width and memory l² per head, instead of a tensor
-(neuron, l, l). For queries and keys the output is the pattern itself.
+P is the attention's pattern, here the output whose change counts, and Δ_ts what the neuron adds to its
+scores. With rotary embedding that is a sum of two products, Δ_ts = a_t u_s + b_t v_s (`attention.Rotary`):
+the change then needs no more than products of P and P² with u, v, u², uv and v², in time l² · width and
+memory l² per head, and no tensor (neuron, l, l).
 
 A neuron of the attention is a column of a projection, bias included: it is zero before rotary embedding,
 for all query heads that share it, at all positions.
@@ -32,10 +32,10 @@ from babelscope.interp.streams import TextReading
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from babelscope.interp.anatomy import Anatomy
-    from babelscope.interp.attention import Attention, Opened, Rotary
+    from babelscope.interp.attention import Opened
     from babelscope.interp.batching import Batch
     from babelscope.interp.neuron_totals import Contribution
 
@@ -82,16 +82,14 @@ class PlndValue(ObservedTotals):
         import torch
         from einops import rearrange
 
-        heads = anatomy.heads
-        shape = {"g": heads.key_value, "w": heads.width}
+        shape = {"g": anatomy.heads.key_value, "w": anatomy.heads.width}
         gram = []
         for output in anatomy.attention_outputs:
             written = rearrange(_rows(output), "(g h w) d -> g w h d", **shape)
             gram.append(written @ written.mT)  # of the query heads that share a value
 
         def rows(layer: int, tensor: Tensor, batch: Batch) -> Float[Tensor, "batch neuron"]:
-            heads = (tensor.float() * batch.real[..., None]).flatten(2)
-            heads = rearrange(heads, "b t (g h w) -> b g w h t", **shape)
+            heads = rearrange(tensor.float() * batch.real[..., None], "b t (g h w) -> b g w h t", **shape)
             return torch.einsum("bgwhi,gwhi->bgw", heads @ heads.mT, gram[layer]).flatten(1)
 
         return rows
@@ -199,8 +197,8 @@ def change(
     """Σ over real t and all s of P_ts² (Δ_ts − Σ_s′ P_ts′ Δ_ts′)² with Δ_ts = a_t u_s + b_t v_s, per neuron.
 
     The bracket does not change if u_s and v_s are counted from those of the position s* that t attends to
-    most. There they are 0, so that P_ts* needs to appear in the last term only: what is small in a pattern with
-    one large entry is then a sum of small numbers, and no difference of large ones.
+    most. There they are 0, so that P_ts* appears in the last term only: what is small where a pattern has one
+    large entry is then a sum of small numbers, and no difference of large ones.
     """
     import torch
 
