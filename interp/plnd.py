@@ -17,7 +17,8 @@ the change then needs no more than products of P and P² with u, v, u², uv and 
 memory l² per head, and no tensor (neuron, l, l).
 
 A neuron of the attention is a column of a projection, bias included: it is zero before rotary embedding,
-for all query heads that share it, at all positions.
+for all query heads that share it, at all positions. Without rotary embedding, and with a key for every query
+head, a column of the queries and that of the keys add the same product to the scores: both count the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Closed forms of PLND against taking neurons out one by one, by editing the weights, in every architecture."""
+"""Closed forms of PLND against taking neurons out one by one, by editing the weights of every family."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 
 from babelscope.interp.anatomy import Anatomy
@@ -169,6 +170,32 @@ def test_a_query_or_key_counts_the_patterns_derivative(variant, part):
                 lost = (more - pattern(model, ids)) / (2 * little)
             derivative = lost.square().sum().item()  # of a softmax in float32, whatever the rest is in
             assert found[text, head * width + k] == pytest.approx(derivative, rel=1e-3, abs=3e-8)
+
+
+@pytest.mark.parametrize(("part", "measure"), [("query", PlndQuery), ("key", PlndKey)])
+def test_the_first_order_ranks_columns_as_taking_them_out_does(part, measure):
+    model = make_model("llama", num_hidden_layers=2)
+    with torch.no_grad():
+        for block in model.model.layers:  # patterns that are neither flat nor all on one position
+            block.self_attn.q_proj.weight /= 4
+    model.set_attn_implementation("eager")
+    estimated = totals(model, measure(STREAM))[0, LAYER]
+    before, exact = pattern(model, TOKENS[0]), []
+    projection = model.model.layers[LAYER].self_attn.get_submodule(f"{part[0]}_proj")
+    for output in range(len(estimated)):
+        with scaled(projection, output, 0):
+            exact.append((pattern(model, TOKENS[0]) - before).square().sum().item())
+    assert spearmanr(estimated, exact).statistic > 0.98
+    assert np.median(np.abs(np.sqrt(estimated / exact) - 1)) < 0.05
+
+
+@pytest.mark.parametrize(("family", "turned"), [("gpt2", 0), ("gpt_neox", 2), ("codegen", 4)])
+def test_a_query_counts_what_its_key_does_except_where_a_rotary_embedding_turns_it(family, turned):
+    """Both add the same product to the scores: these models have a key for every query head."""
+    query, key = (totals(make_model(family), one(STREAM)) for one in (PlndQuery, PlndKey))
+    alike = np.isclose(query, key, rtol=1e-4, atol=0).reshape(2, -1, 4, 8)  # (language, layer, head, width)
+    assert alike[..., turned:].all()
+    assert alike[..., :turned].sum() == 0
 
 
 def test_neurons_of_the_mlp_count_as_published(tiny, tokenizer):
