@@ -46,7 +46,7 @@ VARIANTS = {family: (family, {}) for family in FAMILY_CONFIGS} | {
 }
 
 
-@pytest.fixture(params=list(VARIANTS))
+@pytest.fixture(params=list(VARIANTS), scope="module")
 def variant(request):
     family, changes = VARIANTS[request.param]
     layers = {"n_layer" if "n_layer" in FAMILY_CONFIGS[family] else "num_hidden_layers": 2}
