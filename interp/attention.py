@@ -14,7 +14,7 @@ model itself computes, so that what is read wrong is refused and not measured.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -165,13 +165,13 @@ class Attention:
 
     def open(self, layer: int, inputs: Float[Tensor, "batch position d_model"]) -> Opened:
         """Queries and keys of one layer (from 0) and what becomes of them."""
-        attention = self.anatomy.blocks[layer].get_submodule(self.anatomy.names.heads.rpartition(".")[0])
+        attention: Any = self.anatomy.blocks[layer].get_submodule(self.anatomy.names.heads.rpartition(".")[0])
         length = inputs.shape[1]
         return Opened(
             self.part(layer, "query", inputs),
             self._for_each_query(self.part(layer, "key", inputs)),
             self._rotary(attention, inputs),
-            1 / attention.scale_attn if hasattr(attention, "scale_attn") else attention.scaling,  # CodeGen's
+            self._scale(attention),
             self._visible(attention, length).to(inputs.device),
         )
 
@@ -218,7 +218,17 @@ class Attention:
     ) -> Float[Tensor, "batch head position width"]:
         return x.repeat_interleave(self.heads.query // self.heads.key_value, dim=1)
 
-    def _rotary(self, attention: nn.Module, inputs: Float[Tensor, "batch position d_model"]) -> Rotary:
+    def _scale(self, attention: Any) -> float:
+        if hasattr(attention, "scale_attn"):  # CodeGen divides
+            return 1 / attention.scale_attn
+        if not hasattr(attention, "scaling"):
+            raise InputError(
+                f"{self._kind!r} queries and keys cannot be measured: its {type(attention).__name__} does not "
+                "say what it scales their products by (scaling)"
+            )
+        return attention.scaling
+
+    def _rotary(self, attention: Any, inputs: Float[Tensor, "batch position d_model"]) -> Rotary:
         length, device = inputs.shape[1], inputs.device
         match self.projections.rotary:
             case "halves":
@@ -237,7 +247,7 @@ class Attention:
                 return Rotary(none, none, torch.zeros(0, dtype=torch.long, device=device))
         return Rotary(cos, torch.where(lower, sin, -sin), partner)
 
-    def _visible(self, attention: nn.Module, length: int) -> Bool[Tensor, "position position"]:
+    def _visible(self, attention: Any, length: int) -> Bool[Tensor, "position position"]:
         window = getattr(self.anatomy.model.config, "sliding_window", None)
         window = getattr(attention, "sliding_window", window)  # Qwen2 has it in some layers only
         back = torch.arange(length)[:, None] - torch.arange(length)

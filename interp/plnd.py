@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from babelscope.interp.measure import Item, Observer
 from babelscope.interp.neuron_totals import ObservedTotals
@@ -33,7 +33,7 @@ from babelscope.interp.streams import TextReading
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from babelscope.interp.anatomy import Anatomy
     from babelscope.interp.attention import Opened
@@ -248,7 +248,7 @@ def _squares(
     return torch.cat([(weight @ piece.float().square())[:, 0] for weight, piece in pieces])
 
 
-def _rows(projection: nn.Module) -> Float[Tensor, "inputs outputs"]:
+def _rows(projection: Any) -> Float[Tensor, "inputs outputs"]:
     """What each input of a projection writes."""
     from transformers.pytorch_utils import Conv1D
 
