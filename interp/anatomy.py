@@ -30,6 +30,8 @@ class Site(StrEnum):
     RESIDUAL = "residual"  # output of a block, before the final norm
     GATE = "gate"  # pre-activation of the MLP's gate, or of its only input layer
     NEURON = "neuron"  # input of the down-projection: a neuron's output
+    ATTENTION = "attention"  # input of the attention: what queries, keys and values are made from
+    HEADS = "heads"  # input of the attention's output projection: the heads, side by side
     FINAL = "final"  # after the final norm: what the unembedding reads
 
 
@@ -184,8 +186,8 @@ class Anatomy:
         Parameters
         ----------
         see
-            Layers of the residual stream are counted from 1, after the first block; those of gates and
-            neurons from 0.
+            Layers of the residual stream are counted from 1, after the first block; those of what is inside
+            blocks from 0.
         edit
             `edit[site](layer, tensor)` goes on in place of the tensor, at one of `EDITED`; what is seen there
             is what goes on.
@@ -234,6 +236,13 @@ class Anatomy:
             if Site.NEURON in see:
                 hook = _before(looking(Site.NEURON, layer))
                 handles.append(self.downs[layer].register_forward_pre_hook(hook))
+            if Site.ATTENTION in see:
+                attention = self.blocks[layer].get_submodule(self.names.heads.rpartition(".")[0])
+                hook = _before(looking(Site.ATTENTION, layer))
+                handles.append(attention.register_forward_pre_hook(hook, with_kwargs=True))
+            if Site.HEADS in see:
+                hook = _before(looking(Site.HEADS, layer))
+                handles.append(self.attention_outputs[layer].register_forward_pre_hook(hook))
         try:
             yield
         finally:
@@ -293,7 +302,7 @@ def _instead_before(edit: Edit, layer: int, *, shape: torch.Size) -> Callable[..
 
 
 def _before(look: Callable[[Tensor], None]) -> Callable[..., None]:
-    def hook(_module: nn.Module, inputs: Any) -> None:
-        look(inputs[0])
+    def hook(_module: nn.Module, inputs: Any, by_name: Mapping[str, Any] | None = None) -> None:
+        look(inputs[0] if inputs else (by_name or {})["hidden_states"])
 
     return hook
