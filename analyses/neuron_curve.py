@@ -32,11 +32,11 @@ class Life:
     steps
         Of the checkpoints.
     rate, low, high
-        By language, the share of tokens on which it fires, and its interval.
+        By language: the share of tokens on which it fires, and its interval.
     member
         By language, whether it is one of that language's neurons.
     born, died
-        Steps, by language; none for a language that it never served at two checkpoints in a row, or serves on.
+        Steps, by language; left out where it was never born, or lives on.
     colours
         By language.
     """

@@ -210,10 +210,8 @@ def _span(span: Span, most: float) -> str:
 def _token(token: str, activation: float, most: float, *, marked: bool) -> str:
     colour = faded(POSITIVE if activation >= 0 else NEGATIVE, round(DEEPEST * abs(activation) / most, 3))
     line = ";outline:1.5px solid currentColor" if marked else ""
-    return (
-        f'<span title="{_number(activation)}" style="background:{colour};padding:1px 0;margin-right:2px;border-radius:2px{line}">'
-        f"{_seen(token)}</span>"
-    )
+    style = f"background:{colour};padding:1px 0;margin-right:2px;border-radius:2px{line}"
+    return f'<span title="{_number(activation)}" style="{style}">{_seen(token)}</span>'
 
 
 def _number(value: float) -> str:

@@ -1,11 +1,10 @@
 """What a neuron writes, as a change of the next token: its direct effect on the vocabulary.
 
-    e_k[v] = ⟨W_U[v], A w_k⟩,   z_k[v] = (e_k[v] − mean over v) / (standard deviation over v)
+    e_k[v] = ⟨Aᵀ W_U[v], w_k⟩,   z_k[v] = (e_k[v] − mean over v) / (standard deviation over v)
 
 w_k is what neuron k adds to the residual stream per unit of its output: its row of the down-projection
 (Geva et al., arXiv 2203.14680). The final norm takes it to A w_k / σ: A scales by the norm's weight and, in
-LayerNorm, takes the mean out first; σ is that of the state it is added to. A w_k is the norm's derivative at
-0, up to a factor, so one rule serves every kind of norm.
+LayerNorm, takes the mean out first; σ is that of the state it is added to (`directions`).
 
 σ differs from position to position, and softmax reads only differences of logits: so an effect is told in
 standard deviations over the vocabulary, from the vocabulary's mean. Where the output is negative, everything
@@ -26,6 +25,7 @@ from transformers.pytorch_utils import Conv1D
 
 from babelscope.core.errors import InputError
 from babelscope.interp.anatomy import Anatomy
+from babelscope.interp.directions import before_norm
 from babelscope.interp.lens import BLOCK
 
 TOP = 10
@@ -115,7 +115,7 @@ def chance(anatomy: Anatomy) -> float:
     """The largest z that random directions reach: the 95th percentile over `DRAWS` of them."""
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(DRAWS, anatomy.unembed.shape[1], generator=generator)
-    largest = vocabulary_effect(anatomy, drawn.to(anatomy.unembed), top=1).raised_by
+    largest = vocabulary_effect(anatomy, drawn.to(anatomy.device), top=1).raised_by
     return float(largest.quantile(CHANCE))
 
 
@@ -123,8 +123,7 @@ def _effects(
     anatomy: Anatomy, rows: Float[Tensor, "row d_model"]
 ) -> Iterator[tuple[int, Float[Tensor, "row column"]]]:
     """Effects on a block of the vocabulary at a time, and where it starts."""
-    rows = torch.nn.functional.normalize(rows.float(), dim=-1).to(anatomy.unembed.dtype)
-    with torch.no_grad():
-        _, normed = torch.func.jvp(anatomy.final_norm, (torch.zeros_like(rows),), (rows,))
-        for start in range(0, anatomy.unembed.shape[0], BLOCK):
-            yield start, normed.float() @ anatomy.unembed[start : start + BLOCK].float().T
+    rows = rows.float()
+    for start in range(0, anatomy.unembed.shape[0], BLOCK):
+        readouts = anatomy.unembed[start : start + BLOCK].detach()
+        yield start, rows @ before_norm(anatomy, readouts).T
