@@ -70,7 +70,7 @@ class Span:
         return f"{self.value:+.2f}  {'' if self.starts else '…'}{' '.join(texts)}{'' if self.ends else '…'}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Effect:
     """The tokens that are raised and lowered most, most first; by how much, in standard deviations.
 
@@ -100,7 +100,7 @@ class Effect:
             }
         )
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         def listed(tokens: Sequence[tuple[str, float]]) -> str:
             return "  ".join(f"{visible(token)} {z:+.1f}" for token, z in tokens)
 
@@ -154,7 +154,7 @@ class NeuronView:
         lines = [self.title, *self.life.sentences]
         for language, spans in self.spans.items():
             lines += [f"largest in {shown(language)}:", *(f"  {span}" for span in spans)]
-        return "\n".join([*lines, str(self.effect)])
+        return "\n".join([*lines, repr(self.effect)])
 
     def _repr_html_(self) -> str:
         return (

@@ -98,6 +98,12 @@ def test_a_set_writes_the_mean_of_its_neurons(neurons, series):
     assert found.table["raised"].tolist() == [text for text, _ in found.raised]
 
 
+def test_what_one_neuron_writes_is_what_a_set_of_it_alone_writes(neurons):
+    table = neurons.table.query("layer == 2 and neuron == 90")
+    assert neurons.show(2, 90, step=10).effect == neurons.writes(table, step=10)
+    assert neurons.show(2, 89, step=10).effect != neurons.show(2, 90, step=10).effect
+
+
 def test_a_checkpoint_is_opened_once_for_many_neurons(series, results, monkeypatch):
     neurons, opened = explore(series, results), []
     at = LiveModel.at
