@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -70,7 +71,7 @@ def written(anatomy: Anatomy, neurons: Mapping[int, Sequence[int]]) -> Float[Ten
         raise InputError("no neurons were given; name at least one, such as {0: [12]}")
     rows = []
     for layer, chosen in neurons.items():
-        down = anatomy.downs[layer]
+        down: Any = anatomy.downs[layer]
         weight = down.weight if isinstance(down, Conv1D) else down.weight.T  # (neuron, d_model)
         rows.append(weight[torch.as_tensor(chosen, device=weight.device)].detach())
     return torch.cat(rows)
@@ -88,11 +89,11 @@ def vocabulary_effect(
     top
         Tokens to keep of each, in either direction.
     """
-    count, total, square = 0, 0.0, 0.0
+    total, square = torch.zeros(2, len(rows), dtype=torch.float64, device=rows.device)
     best: dict[int, tuple[Tensor, Tensor]] = {}
     for start, effects in _effects(anatomy, rows):
-        count += effects.shape[1]
-        total, square = total + effects.double().sum(1), square + effects.double().square().sum(1)
+        total += effects.double().sum(1)
+        square += effects.double().square().sum(1)
         for sign in (1, -1):
             values, tokens = (sign * effects).topk(min(top, effects.shape[1]))
             tokens = tokens + start
@@ -101,8 +102,8 @@ def vocabulary_effect(
                 tokens = torch.cat([best[sign][1], tokens], 1)
             values, order = values.sort(dim=1, descending=True, stable=True)
             best[sign] = values[:, :top], tokens.gather(1, order)[:, :top]
-    mean = total / count
-    spread = (square / count - mean.square()).sqrt()
+    mean = total / len(anatomy.unembed)
+    spread = (square / len(anatomy.unembed) - mean.square()).sqrt()
     (raised_by, raised), (lowered_by, lowered) = best[1], best[-1]
 
     def standard(values: Tensor) -> Tensor:
