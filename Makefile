@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test check bench format
+.PHONY: install demo test check bench notebooks format
 
 install: $(INSTALLED)
 
@@ -26,6 +26,10 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
+
+# Runs them on a small series made for it, and writes nothing into them.
+notebooks: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/end_to_end/test_notebooks.py
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

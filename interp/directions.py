@@ -56,11 +56,18 @@ def directions(anatomy: Anatomy, pairs: Sequence[TokenPair]) -> Float[Tensor, "p
 
     rows = anatomy.unembed.detach()
     apart = torch.stack([rows[p].float().mean(0) - rows[t].float().mean(0) for p, t in pairs])
+    return torch.nn.functional.normalize(before_norm(anatomy, apart), dim=-1)
+
+
+def before_norm(anatomy: Anatomy, readouts: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+    """Aᵀd of each readout d of normed states: what it looks along before the norm, up to a factor."""
+    import torch
+
     with torch.enable_grad():
-        origin = torch.zeros_like(apart, dtype=rows.dtype, requires_grad=True)
-        read = (anatomy.final_norm(origin) * apart).sum()
+        origin = torch.zeros_like(readouts, dtype=anatomy.unembed.dtype, requires_grad=True)
+        read = (anatomy.final_norm(origin) * readouts).sum()
         (pulled,) = torch.autograd.grad(read, origin)
-    return torch.nn.functional.normalize(pulled.float(), dim=-1)
+    return pulled.float()
 
 
 class DirectionCoefficients(Observe[PromptReading]):
