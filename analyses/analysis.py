@@ -37,6 +37,7 @@ from babelscope.core.errors import InputError
 from babelscope.core.languages import shown
 
 if TYPE_CHECKING:
+    from babelscope.analyses.neuron_analysis import NeuronAnalysis
     from babelscope.analyses.questions import Questions
 
 T = TypeVar("T")
@@ -85,6 +86,8 @@ class Analysis:
         Arms trained on different mixes, where they were.
     notes
         What could not be concluded, and why, in sentences.
+    further_neurons
+        What more is known of neurons, where it was asked for.
     """
 
     name: str
@@ -108,10 +111,15 @@ class Analysis:
     recommendation: Recommendation | None
     comparison: ArmComparison | None
     notes: tuple[str, ...]
+    further_neurons: NeuronAnalysis | None = None
 
     def with_comparison(self, comparison: ArmComparison) -> Analysis:
         """The same, with what the corrective runs showed."""
         return replace(self, comparison=comparison)
+
+    def with_neurons(self, found: NeuronAnalysis) -> Analysis:
+        """The same, with what more is known of neurons."""
+        return replace(self, further_neurons=found, notes=(*self.notes, *found.notes))
 
     @property
     def cautions(self) -> list[str]:
@@ -126,6 +134,7 @@ class Analysis:
         arms = self.comparison.verdict_ if self.comparison else ""
         found = (self.working, self.switch, self.directions, self.linear_probes)
         inside = [one.verdict_ for one in found if one is not None]
+        inside += [self.further_neurons.verdict] if self.further_neurons else []
         return "\n".join(part for part in (*stages, *self.cautions, *inside, mix, arms) if part)
 
     def to_document(self) -> dict[str, Any]:
@@ -161,6 +170,7 @@ class Analysis:
             "stages": {signal: found.to_document() for signal, found in self.stages.items()},
             "recommendation": self.recommendation.model_dump(mode="json") if self.recommendation else None,
             "comparison": self.comparison.verdict_ if self.comparison else None,
+            "neurons": self.further_neurons.to_document() if self.further_neurons else None,
             "tables": {name: tables.records(frame) for name, frame in frames.items() if frame is not None},
             "findings": [asdict(finding) for finding in self.findings],
             "notes": list(self.notes),

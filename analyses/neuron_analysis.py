@@ -1,7 +1,7 @@
 """From scores to what can be said of a series' neurons: whose they are, whether they matter, how they live.
 
-    found = analyse_neurons(NeuronQuestions(series, questions))
-    found.verdict, found.life.table_, found.effects.specificity_, found.validity.table_
+found = analyse_neurons(NeuronQuestions(series, questions))
+found.verdict, found.life.table_, found.effects.specificity_, found.validity.table_
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class NeuronAnalysis:
     counts
         As `tables.neurons` makes it: the paper's count beside that at frozen thresholds.
     selected
-        step, language, count, expected (by the same rule, blocks given to languages at random) and their ratio,
-        the false-discovery rate.
+        step, language, count, expected (by the same rule, blocks given to languages at random) and their
+        ratio, the false-discovery rate.
     life
         The selected neurons over training; None for fewer than two checkpoints.
     effects
@@ -95,19 +95,28 @@ class NeuronAnalysis:
     @property
     def verdict(self) -> str:
         """The conclusion in a few sentences."""
-        said = [self._selected_in_words()]
-        said += [found.verdict_ for found in (self.effects, self.validity, self.life) if found is not None]
+        said = [self.selected_in_words(), *self.effects_in_words()]
+        said += self.validity.verdict_ if self.validity is not None else []
+        said += [self.life.verdict_] if self.life is not None else []
         return "\n".join(said)
 
-    def _selected_in_words(self) -> str:
+    def effects_in_words(self) -> list[str]:
+        """What ablating the sets does to losses and to the choice; empty where that was not asked for."""
+        if self.effects is None:
+            return []
+        return [said for said in (self.effects.verdict_, self.effects.choice_verdict_) if said is not None]
+
+    def selected_in_words(self) -> str:
+        """How many neurons of which language there are at the last checkpoint."""
         last = self.selected[self.selected["step"] == self.selected["step"].max()]
-        parts = [
-            f"{row.count_} of {shown(str(row.language))}"
-            + (f" ({row.false_discovery:.0%} of them expected by chance)" if row.count_ else "")
-            for row in last.rename(columns={"count": "count_"}).itertuples()
+        found = [
+            f"{row['count']:,} of {shown(row['language'])}"
+            + (f" ({row['false_discovery']:.0%} of them expected by chance)" if row["count"] else "")
+            for row in last.to_dict("records")
         ]
         score = METHODS[self.asked.score].label.lower()
-        return f"At step {last['step'].iloc[0]:,}, by {score} and rule {self.asked.rule.value!r}: " + ", ".join(parts) + "."
+        by = f"by {score} and rule {self.asked.rule.value!r}"
+        return f"At step {last['step'].iloc[0]:,}, {by}: {', '.join(found)}."
 
     @property
     def table(self) -> pd.DataFrame:
@@ -186,7 +195,9 @@ def analyse_neurons(asked: NeuronQuestions, found: NeuronResults) -> NeuronAnaly
             halves=_halves(found.rule, data, notes),
         )
     else:
-        notes.append("One checkpoint has no training to follow: nothing is said of births, deaths and origin.")
+        notes.append(
+            "One checkpoint has no training to follow: nothing is said of births, deaths and origin."
+        )
     languages = asked.languages
     return NeuronAnalysis(
         asked=asked,
@@ -195,9 +206,15 @@ def analyse_neurons(asked: NeuronQuestions, found: NeuronResults) -> NeuronAnaly
         selected=_selected(selections, steps),
         life=life,
         effects=SetEffects(found.ablated, **languages) if found.ablated else None,
-        validity=ScoreValidity(found.scored, found.exact, **languages) if found.exact else None,
+        validity=_validity(found, languages["target"]),
         notes=tuple(notes),
     )
+
+
+def _validity(found: NeuronResults, target: str) -> ScoreValidity | None:
+    if found.exact is None:
+        return None
+    return ScoreValidity({**found.scored, **found.exact}, target=target)
 
 
 def _over_steps(selections: list[Selection], steps: np.ndarray) -> xr.DataArray:

@@ -69,8 +69,10 @@ class NeuronLife:
     arrivals_ : DataFrame
         The same for all neurons of the target born after the first step, taken together; "earlier" is before
         its birth.
+    sentences_ : dict of str
+        What is to be said of "births", "identity", "layers" and "origin"; empty where there is nothing.
     verdict_ : str
-        All this in a few sentences.
+        All of them.
 
     Raises
     ------
@@ -105,8 +107,13 @@ class NeuronLife:
         self.flow_ = flow(members, pivot=pivot, target=target)
         self.origin_ = origin(members, pivot=pivot, target=target)
         self.arrivals_ = arrivals(members, pivot=pivot, target=target)
-        lines = [self._lives_in_words(), self._identity_in_words(), self._layers_in_words()]
-        self.verdict_ = " ".join(line for line in (*lines, self._origin_in_words()) if line)
+        self.sentences_ = {
+            "births": self._lives_in_words(),
+            "identity": self._identity_in_words(),
+            "layers": self._layers_in_words(),
+            "origin": self._origin_in_words(),
+        }
+        self.verdict_ = " ".join(said for said in self.sentences_.values() if said)
 
     def _lives_in_words(self) -> str:
         mine, name = _of(self.table_, language=self.target), shown(self.target)

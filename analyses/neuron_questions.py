@@ -64,8 +64,8 @@ class NeuronQuestions:
     series, questions
         With pivot and target; held-out text and identifier probes.
     score, rule
-        What sets are made of, and how: the paper's lowest 1 % of entropies, the same at the first checkpoint's
-        thresholds (both of firing only), or at a false-discovery rate.
+        What sets are made of, and how: the paper's lowest 1 % of entropies, the same at the first
+        checkpoint's thresholds (both of firing only), or at a false-discovery rate.
     level, most
         Of rule "fdr": the rate, and the largest share of all neurons that a language may have.
     attention

@@ -6,13 +6,15 @@ import html
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from babelscope.core.files import write_text
+from babelscope.core.files import read_toml, write_text
 
 PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
 CONFIG = {
@@ -45,6 +47,35 @@ class Section:
     shows: str
     against: str
     null: str
+
+
+@cache
+def _captions() -> dict[str, Any]:
+    return read_toml(Path(__file__).with_name("captions.toml"))
+
+
+def captioned(
+    anchor: str,
+    *,
+    says: Sequence[str],
+    figure: go.Figure | None,
+    reasons: Sequence[str] = (),
+    **names: str,
+) -> Section:
+    """A section with its title and caption from `captions.toml`.
+
+    Parameters
+    ----------
+    says, figure
+        What was found; without either, the caption says what is missing, and `reasons` why.
+    names
+        What the captions' {names} stand for.
+    """
+    caption = {key: text.strip().format(**names) for key, text in _captions()[anchor].items()}
+    missing = caption.pop("missing")
+    if figure is None and not says:
+        says = [missing, *reasons]
+    return Section(anchor=anchor, says=says, figure=figure, **caption)
 
 
 @dataclass(frozen=True)

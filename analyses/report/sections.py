@@ -6,17 +6,14 @@ A section whose data are missing says why, in the analysis' own notes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 
 from babelscope.analyses import figures
 from babelscope.analyses.analysis import Analysis
 from babelscope.analyses.report import words
-from babelscope.analyses.report.page import Section
-from babelscope.core.files import read_toml
+from babelscope.analyses.report.neuron_sections import neuron_sections
+from babelscope.analyses.report.page import Section, captioned
 from babelscope.core.languages import shown
 
 
@@ -91,6 +88,8 @@ def sections(analysis: Analysis) -> Iterator[Section]:
     if analysis.neurons is not None:
         drawn, said = figures.neurons_figure(analysis.neurons, **over_steps), words.neurons(analysis.neurons)
     yield _section(analysis, "neurons", said, drawn, "neuron")
+    if analysis.further_neurons is not None:
+        yield from neuron_sections(analysis.further_neurons, analysis.history)
 
     drawn, said = None, []
     if loss is not None or language is not None:
@@ -116,11 +115,6 @@ def sections(analysis: Analysis) -> Iterator[Section]:
 NO_RATE = "No learning rate was logged, so whether warm-up or decay bends these curves cannot be seen here."
 
 
-@cache
-def _captions() -> dict[str, Any]:
-    return read_toml(Path(__file__).with_name("captions.toml"))
-
-
 def _section(
     analysis: Analysis, anchor: str, said: Sequence[str], drawn: go.Figure | None, *topics: str
 ) -> Section:
@@ -132,8 +126,5 @@ def _section(
         "recommended": arms.recommended if arms is not None else "",
         "problem_set": arms.problem_set if arms is not None else "",
     }
-    caption = {key: text.strip().format(**names) for key, text in _captions()[anchor].items()}
-    missing = caption.pop("missing")
-    if drawn is None and not said:
-        said = [missing, *words.reasons(analysis, *topics)]
-    return Section(anchor=anchor, says=said, figure=drawn, **caption)
+    reasons = words.reasons(analysis, *topics)
+    return captioned(anchor, says=said, figure=drawn, reasons=reasons, **names)

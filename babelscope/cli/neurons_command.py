@@ -57,7 +57,9 @@ def command(
     fdr: Annotated[float, typer.Option(help="The false-discovery rate of rule fdr.")] = 0.1,
     most: Annotated[
         float | None,
-        typer.Option(help="The largest share of all neurons that rule fdr may give one language; default: no limit."),
+        typer.Option(
+            help="The largest share of all neurons that rule fdr may give one language; default: no limit."
+        ),
     ] = None,
     attention: Annotated[
         bool, typer.Option("--attention", help="Score neurons of values, queries and keys, too (PLND).")
@@ -111,10 +113,12 @@ def command(
     wanted = asked(reading.series)
     if dry_run:
         cost = wanted.plan(device=device, dtype=dtype, shard=part)
-        emit(cost) if as_json else say(*(f"{name.replace('_', ' ')}: {value}" for name, value in cost.items()))
+        emit(cost) if as_json else say(
+            *(f"{name.replace('_', ' ')}: {value}" for name, value in cost.items())
+        )
         return 0
     from babelscope.analyses.neuron_analysis import analyse_neurons, measure_neurons
-    from babelscope.analyses.report.neurons import neuron_report
+    from babelscope.analyses.report.neuron_report import neuron_report
 
     wanted = asked(audited(reading.series, keep_flagged=keep_flagged))
     how: dict[str, Any] = {"device": device, "dtype": dtype, "prefetch": not no_prefetch}

@@ -1,0 +1,45 @@
+"""What a report shows of a series' neurons, besides how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from babelscope.analyses import figures
+from babelscope.analyses.neuron_analysis import NeuronAnalysis
+from babelscope.analyses.report.page import Section, captioned
+from babelscope.core.languages import shown
+
+
+def neuron_sections(found: NeuronAnalysis, history: pd.DataFrame) -> Iterator[Section]:
+    """Whether the sets matter, whether the scores are right, and the sets over training."""
+    over_steps: dict[str, Any] = {**found.asked.languages, "history": history}
+    names = {role: shown(language) for role, language in found.asked.languages.items()}
+
+    drawn = figures.set_effects_figure(found.effects, **over_steps) if found.effects is not None else None
+    said = [found.selected_in_words(), *found.effects_in_words()]
+    yield captioned("neuron-effects", says=said, figure=drawn, **names)
+
+    validity, drawn, said = found.validity, None, []
+    if validity is not None:
+        drawn, said = (
+            figures.score_validity_figure(validity.table_, **found.asked.languages),
+            validity.verdict_,
+        )
+    yield captioned("neuron-scores", says=said, figure=drawn, **names)
+
+    life = found.life
+    if life is None:
+        return
+    drawings = {
+        "births": figures.neuron_births_figure(life.counts_, **over_steps),
+        "identity": figures.neuron_identity_figure(life.identity_, **over_steps),
+        "layers": figures.neuron_layers_figure(life.layers_, life.parts_, **over_steps),
+        "flow": figures.neuron_flow_figure(life.flow_, **over_steps),
+        "origin": figures.neuron_origin_figure(life.origin_, **over_steps),
+    }
+    for topic, drawn in drawings.items():
+        said = [sentence] if (sentence := life.sentences_.get(topic)) else []
+        yield captioned(f"neuron-{topic}", says=said, figure=drawn, **names)
