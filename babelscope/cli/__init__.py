@@ -22,7 +22,7 @@ from babelscope.core.errors import InputError
 from babelscope.core.progress import console
 
 COMMANDS = (
-    *("demo", "inspect", "analyze", "lens", "evaluate", "stages", "mix", "export", "pretrain"),
+    *("demo", "inspect", "analyze", "lens", "neurons", "evaluate", "stages", "mix", "export", "pretrain"),
     *("languages", "probes"),
 )
 

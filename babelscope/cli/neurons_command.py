@@ -43,8 +43,8 @@ def command(
     score: Annotated[
         Score,
         typer.Option(
-            help="What sets are made of: how often neurons fire, PLND's importance, gradient times activation "
-            "toward the loss or toward the identifier chosen, or the direct effect on that."
+            help="What sets are made of: how often neurons fire, PLND's importance, gradient times "
+            "activation toward the loss or the identifier chosen, or the direct effect on the latter."
         ),
     ] = Score.FIRING,
     rule: Annotated[
