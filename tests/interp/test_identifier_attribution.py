@@ -223,7 +223,7 @@ def test_a_neuron_that_writes_the_pivots_identifier_pushes_toward_the_pivot(kind
     mlp = model.transformer.h[-1].mlp
     with torch.no_grad():
         mlp.c_fc.weight[:, 5], mlp.c_fc.bias[5] = 0, 3.0  # always on
-        mlp.c_proj.weight[5] = 0.5 * (pivot - target) * anatomy.final_norm.weight
+        mlp.c_proj.weight[5] = 0.5 * (pivot - target) * model.transformer.ln_f.weight
     result, _ = measured(kind, anatomy, tokenizer, stream=SINGLE)
     toward = result["total"].sel(block="length")[:, -1, 5]
     assert toward.sel(language=PIVOT).item() > 0.5
