@@ -223,8 +223,8 @@ class Attention:
             return 1 / attention.scale_attn
         if not hasattr(attention, "scaling"):
             raise InputError(
-                f"{self._kind!r} queries and keys cannot be measured: its {type(attention).__name__} does not "
-                "say what it scales their products by (scaling)"
+                f"{self._kind!r} queries and keys cannot be measured: its {type(attention).__name__} has no "
+                "scaling that says what it multiplies their products by"
             )
         return attention.scaling
 
