@@ -281,7 +281,7 @@ class Neurons:
             high=high,
             member={language: own.sel(language=language).to_numpy() for language in self.languages},
             born=lived["born"].to_dict(),
-            died=lived["died"].dropna().to_dict(),
+            died=lived["died"].dropna().astype(int).to_dict(),
             colours=language_colours(self.languages, pivot=pivot, target=target),
         )
 
