@@ -285,19 +285,20 @@ def _of_sizes(table: pd.DataFrame) -> str:
 
 def _sentence(opening: str, claim: str, table: pd.DataFrame, *, unit: str, form: str) -> str:
     """At how many trained checkpoints a claim is supported, unsupported or not resolvable."""
-    counts = table["finding"].value_counts()
+    more = f"{claim}, more than matched random sets do"
+    counts = {of: int((table["finding"] == of).sum()) for of in Finding}
+    empty = int((table["size"] == 0).sum())
+    unresolved = f"{Finding.UNRESOLVED} at {counts[Finding.UNRESOLVED]}"
+    unresolved += f" ({empty} without any)" if empty else ""
+    rest = [f"{Finding.UNSUPPORTED} at {counts[Finding.UNSUPPORTED]}"] if counts[Finding.UNSUPPORTED] else []
+    rest += [unresolved] if counts[Finding.UNRESOLVED] else []
+    if not counts[Finding.SUPPORTED]:
+        return f"{opening} that this {more}, is {' and '.join(rest)} of {len(table)} trained checkpoints."
     supported = table[table["finding"] == Finding.SUPPORTED]
-    rest = [f"{finding.value} at {counts[finding]}" for finding in Finding if finding in counts]
-    if supported.empty:
-        what = f"that ablating them {claim}, more than matched random sets do, is"
-        if len(counts) == 1:
-            return f"{opening} {what} {rest[0].split(' at ')[0]} at all {len(table)} trained checkpoints."
-        return f"{opening} {what} {' and '.join(rest)} of {len(table)} trained checkpoints."
     best = supported.loc[supported["estimate"].abs().idxmax()]
-    values = (format(best[name], form) for name in ("estimate", "low", "high"))
+    estimate, low, high = (format(best[name], form) for name in ("estimate", "low", "high"))
+    others = f" ({', '.join(rest)})" if rest else ""
     return (
-        f"{opening} this {claim}, more than matched random sets do, at {len(supported)} of {len(table)}"
-        f" trained checkpoints{''.join(f', {part}' for part in rest[1:])}; most at step {best['step']:,}, by"
-        " {} ({} to {})".format(*values)
-        + f" {unit}."
+        f"{opening} this {more}, at {len(supported)} of {len(table)} trained checkpoints{others}; most at"
+        f" step {best['step']:,}, by {estimate} ({low} to {high}) {unit}."
     )
