@@ -135,8 +135,9 @@ class SetEffects:
 
 def _trained(table: pd.DataFrame, language: str, mode: Mode) -> pd.DataFrame:
     """One set in one mode at every step but 0."""
-    kept = (table["step"] > 0) & (table["set"] == language) & (table["mode"] == mode)
-    return table[kept].reset_index(drop=True)
+    step, of, how = (table[name].to_numpy() for name in CELL)
+    kept = np.flatnonzero((step > 0) & (of == language) & (how == mode))
+    return table.iloc[kept].reset_index(drop=True)
 
 
 class _Effects(NamedTuple):
@@ -218,9 +219,9 @@ def _specificity(effects: Mapping[str, _Effects], sizes: pd.Series) -> pd.DataFr
     for language, own in effects.items():
         others = [other for other in effects.values() if other is not own]
         fields = ("estimate", "null", "draws", "apart")
-        excess = [getattr(own, of) - np.mean([getattr(o, of) for o in others], axis=0) for of in fields]
+        excess = {of: getattr(own, of) - np.mean([getattr(o, of) for o in others], axis=0) for of in fields}
         fewest = min(one.independent for one in effects.values())
-        judged = _judged(_Effects(*excess, fewest, own.cells), claim=own.estimate > 0)
+        judged = _judged(own._replace(**excess, independent=fewest), claim=own.estimate > 0)
         tables.append(judged[judged.index.get_level_values("set") == language])
     return _with_sizes(pd.concat(tables), sizes)
 
@@ -279,26 +280,26 @@ def _with_sizes(table: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
 
 
 def _of_sizes(table: pd.DataFrame) -> str:
-    fewest, most = table["size"].min(), table["size"].max()
+    fewest, most = np.quantile(table["size"].to_numpy(), [0, 1]).astype(int)
     return f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
 def _sentence(opening: str, claim: str, table: pd.DataFrame, *, unit: str, form: str) -> str:
     """At how many trained checkpoints a claim is supported, unsupported or not resolvable."""
     more = f"{claim}, more than matched random sets do"
-    counts = {of: int((table["finding"] == of).sum()) for of in Finding}
-    empty = int((table["size"] == 0).sum())
-    unresolved = f"{Finding.UNRESOLVED} at {counts[Finding.UNRESOLVED]}"
-    unresolved += f" ({empty} without any)" if empty else ""
-    rest = [f"{Finding.UNSUPPORTED} at {counts[Finding.UNSUPPORTED]}"] if counts[Finding.UNSUPPORTED] else []
-    rest += [unresolved] if counts[Finding.UNRESOLVED] else []
-    if not counts[Finding.SUPPORTED]:
+    finding, estimate = table["finding"].to_numpy(), table["estimate"].to_numpy()
+    supported, unsupported, unresolved = (np.flatnonzero(finding == of) for of in Finding)
+    empty = np.count_nonzero(table["size"].to_numpy() == 0)
+    rest = [f"{Finding.UNSUPPORTED} at {len(unsupported)}"] if len(unsupported) else []
+    if len(unresolved):
+        without = f" ({empty} without any)" if empty else ""
+        rest.append(f"{Finding.UNRESOLVED} at {len(unresolved)}{without}")
+    if not len(supported):
         return f"{opening} that this {more}, is {' and '.join(rest)} of {len(table)} trained checkpoints."
-    supported = table[table["finding"] == Finding.SUPPORTED]
-    best = supported.loc[supported["estimate"].abs().idxmax()]
-    estimate, low, high = (format(best[name], form) for name in ("estimate", "low", "high"))
+    best = table.iloc[supported[np.abs(estimate[supported]).argmax()]]
+    value, low, high = (format(best[name], form) for name in ("estimate", "low", "high"))
     others = f" ({', '.join(rest)})" if rest else ""
     return (
         f"{opening} this {more}, at {len(supported)} of {len(table)} trained checkpoints{others}; most at"
-        f" step {best['step']:,}, by {estimate} ({low} to {high}) {unit}."
+        f" step {best['step']:,}, by {value} ({low} to {high}) {unit}."
     )
