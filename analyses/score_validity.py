@@ -16,7 +16,8 @@ values lowers ρ, too, so that this errs against the method.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,11 +81,17 @@ class ScoreValidity:
                 f"single_ablation_choice) with one of {', '.join(JUDGED)}"
             )
         self.table_ = pd.DataFrame(rows)
-        self.verdict_ = [_in_words(method, of) for method, of in self.table_.groupby("method", sort=False)]
+        self.verdict_ = [
+            _in_words(method, self._last(method)) for method in dict.fromkeys(self.table_["method"])
+        ]
 
     def unsupported(self, method: str) -> bool:
         """Whether the method is below 0.5, or not resolvable, in some language at the last checkpoint."""
-        return bool((_last(self.table_[self.table_["method"] == method])["finding"] != "supported").any())
+        return bool((self._last(method)["finding"] != "supported").any())
+
+    def _last(self, method: str) -> pd.DataFrame:
+        of, step = self.table_["method"].to_numpy(), self.table_["step"].to_numpy()
+        return self.table_.iloc[np.flatnonzero((of == method) & (step == step[of == method].max()))]
 
 
 def _judge(method: str) -> str:
@@ -158,17 +165,12 @@ def _resampled(stratum: Int[np.ndarray, " neuron"], *, seed: int) -> Int[np.ndar
     return found
 
 
-def _last(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["step"] == table["step"].max()]
-
-
-def _in_words(method: str, table: pd.DataFrame) -> str:
-    last = _last(table)
+def _in_words(method: str, last: pd.DataFrame) -> str:
     parts = "; ".join(_part(row) for row in last.to_dict("records"))
     return f"{METHODS[method].label} (step {last['step'].iloc[0]:,}): {parts}."
 
 
-def _part(row: Mapping[str, float | str]) -> str:
+def _part(row: Mapping[Hashable, Any]) -> str:
     if row["finding"] == "not resolvable":
         return f"not resolvable for {shown(str(row['language']))}, where all neurons are alike"
     low, rho, high = (_short(float(row[name])) for name in ("low", "rho", "high"))

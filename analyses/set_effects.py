@@ -135,8 +135,9 @@ class SetEffects:
 
 def _trained(table: pd.DataFrame, language: str, mode: Mode) -> pd.DataFrame:
     """One set in one mode at every step but 0."""
-    kept = (table["step"] > 0) & (table["set"] == language) & (table["mode"] == mode)
-    return table[kept].reset_index(drop=True)
+    step, of, how = (table[name].to_numpy() for name in CELL)
+    kept = np.flatnonzero((step > 0) & (of == language) & (how == mode))
+    return table.iloc[kept].reset_index(drop=True)
 
 
 class _Effects(NamedTuple):
@@ -218,9 +219,9 @@ def _specificity(effects: Mapping[str, _Effects], sizes: pd.Series) -> pd.DataFr
     for language, own in effects.items():
         others = [other for other in effects.values() if other is not own]
         fields = ("estimate", "null", "draws", "apart")
-        excess = [getattr(own, of) - np.mean([getattr(o, of) for o in others], axis=0) for of in fields]
+        excess = {of: getattr(own, of) - np.mean([getattr(o, of) for o in others], axis=0) for of in fields}
         fewest = min(one.independent for one in effects.values())
-        judged = _judged(_Effects(*excess, fewest, own.cells), claim=own.estimate > 0)
+        judged = _judged(own._replace(**excess, independent=fewest), claim=own.estimate > 0)
         tables.append(judged[judged.index.get_level_values("set") == language])
     return _with_sizes(pd.concat(tables), sizes)
 
@@ -279,25 +280,26 @@ def _with_sizes(table: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
 
 
 def _of_sizes(table: pd.DataFrame) -> str:
-    fewest, most = table["size"].min(), table["size"].max()
+    fewest, most = np.quantile(table["size"].to_numpy(), [0, 1]).astype(int)
     return f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
 def _sentence(opening: str, claim: str, table: pd.DataFrame, *, unit: str, form: str) -> str:
     """At how many trained checkpoints a claim is supported, unsupported or not resolvable."""
-    counts = table["finding"].value_counts()
-    supported = table[table["finding"] == Finding.SUPPORTED]
-    rest = [f"{finding.value} at {counts[finding]}" for finding in Finding if finding in counts]
-    if supported.empty:
-        what = f"that ablating them {claim}, more than matched random sets do, is"
-        if len(counts) == 1:
-            return f"{opening} {what} {rest[0].split(' at ')[0]} at all {len(table)} trained checkpoints."
-        return f"{opening} {what} {' and '.join(rest)} of {len(table)} trained checkpoints."
-    best = supported.loc[supported["estimate"].abs().idxmax()]
-    values = (format(best[name], form) for name in ("estimate", "low", "high"))
+    more = f"{claim}, more than matched random sets do"
+    finding, estimate = table["finding"].to_numpy(), table["estimate"].to_numpy()
+    supported, unsupported, unresolved = (np.flatnonzero(finding == of) for of in Finding)
+    empty = np.count_nonzero(table["size"].to_numpy() == 0)
+    rest = [f"{Finding.UNSUPPORTED} at {len(unsupported)}"] if len(unsupported) else []
+    if len(unresolved):
+        without = f" ({empty} without any)" if empty else ""
+        rest.append(f"{Finding.UNRESOLVED} at {len(unresolved)}{without}")
+    if not len(supported):
+        return f"{opening} that this {more}, is {' and '.join(rest)} of {len(table)} trained checkpoints."
+    best = table.iloc[supported[np.abs(estimate[supported]).argmax()]]
+    value, low, high = (format(best[name], form) for name in ("estimate", "low", "high"))
+    others = f" ({', '.join(rest)})" if rest else ""
     return (
-        f"{opening} this {claim}, more than matched random sets do, at {len(supported)} of {len(table)}"
-        f" trained checkpoints{''.join(f', {part}' for part in rest[1:])}; most at step {best['step']:,}, by"
-        " {} ({} to {})".format(*values)
-        + f" {unit}."
+        f"{opening} this {more}, at {len(supported)} of {len(table)} trained checkpoints{others}; most at"
+        f" step {best['step']:,}, by {value} ({low} to {high}) {unit}."
     )

@@ -285,8 +285,9 @@ class _Moments:
     """Sums of activations and of their squares."""
 
     def __init__(self, anatomy: Anatomy, reading: TextReading):
-        shape = {"layers": anatomy.n_layers, "neurons": anatomy.d_neurons}
-        self.totals = {power: Totals(reading, **shape) for power in (1, 2)}
+        self.totals = {
+            power: Totals(reading, layers=anatomy.n_layers, neurons=anatomy.d_neurons) for power in (1, 2)
+        }
 
     def see(self, layer: int, tensor: Tensor, batch: Batch) -> None:
         real = batch.real[:, None].float()  # (batch, 1, position)

@@ -148,8 +148,9 @@ class SetAblation(_OfSets[TextReading]):
     Parameters
     ----------
     stream
-        Held-out text; usual activations are taken from it, too. A few thousand tokens per language will do:
-        it is read some 9 × 3 times for every language.
+        Held-out text; usual activations are taken from it, too. A few thousand tokens per language will do,
+        of many documents (`activations.excerpts`): they are what is resampled. It is read 9 × 3 times for
+        every language.
     needs
         The score that sets are made of: a measure of totals.
     rule

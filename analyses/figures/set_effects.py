@@ -28,7 +28,7 @@ def set_effects_figure(
     history
         For the learning rate.
     """
-    effects, specificity = (table[table["mode"] == mode] for table in (found.table_, found.specificity_))
+    effects, specificity = (_in_mode(table, mode) for table in (found.table_, found.specificity_))
     sets = list(dict.fromkeys(specificity["set"]))
     colours = language_colours(sets, pivot=pivot, target=target)
     titles = [[f"{safe(name)}'s neurons" for name in sets], [""] * len(sets)]
@@ -78,13 +78,17 @@ def set_effects_figure(
         figure.add_trace(line, row=2, col=col)
         for row in (1, 2):
             _zero_line(figure, *panel(row, col, cols=len(sets)))
-    on_loss = effects[effects["measured"].isin(sets)]
+    on_loss = effects.iloc[np.flatnonzero(np.isin(effects["measured"].to_numpy(), sets))]
     columns = (on_loss, ["low", "high", "null_low", "null_high"]), (specificity, ["low", "high"])
     for row, (table, ends) in enumerate(columns, start=1):
         figure.update_yaxes(range=_span(table[ends].to_numpy(float)), row=row)
     figure.update_yaxes(title_text="rise of loss, nats per token", row=1, col=1)
     figure.update_yaxes(title_text="specificity", row=2, col=1)
     return figure
+
+
+def _in_mode(table: pd.DataFrame, mode: str) -> pd.DataFrame:
+    return table.iloc[np.flatnonzero(table["mode"].to_numpy() == mode)]
 
 
 def _span(values: np.ndarray) -> list[float] | None:

@@ -143,7 +143,7 @@ def test_a_set_that_its_language_needs_is_supported_and_the_others_are_not():
     assert (rows(table, set="php")["finding"] == Finding.SUPPORTED).all()
     assert not (rows(table, set="lua")["finding"] == Finding.SUPPORTED).any()
     assert "costs PHP more than Python and Lua, more than matched random sets do, at 2 of 2" in found.verdict_
-    assert "Lua's neurons (20) zeroed: that ablating them costs Lua more" in found.verdict_
+    assert "Lua's neurons (20) zeroed: that this costs Lua more" in found.verdict_
     assert "unsupported" in found.verdict_
 
 
@@ -170,12 +170,13 @@ def test_too_little_data_is_not_resolvable(missing):
     results = invented(own={"php": 0.3}, documents=1 if missing == "documents" else 6)
     data = results["set_ablation"]
     if missing == "set":
-        data["after"] = data["after"] * np.nan
+        data["after"], data["size"] = data["after"] * np.nan, data["size"] * 0
     if missing != "documents":
         data["null_after"] = data["null_after"] * np.nan
     found = concluded(results)
     assert (found.specificity_["finding"] == Finding.UNRESOLVED).all()
-    assert "is not resolvable at all 2 trained checkpoints" in found.verdict_
+    without = " (2 without any)" if missing == "set" else ""
+    assert f"is not resolvable at 2{without} of 2 trained checkpoints" in found.verdict_
     set_effects_figure(found, pivot="python", target="php")
 
 
