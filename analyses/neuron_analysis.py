@@ -73,6 +73,8 @@ class NeuronAnalysis:
     selected
         step, language, count, expected (by the same rule, blocks given to languages at random) and their
         ratio, the false-discovery rate.
+    members
+        The neurons of each language: bool (step, language, layer, neuron).
     life
         The selected neurons over training; None for fewer than two checkpoints.
     effects
@@ -87,6 +89,7 @@ class NeuronAnalysis:
     findings: tuple[Finding, ...]
     counts: pd.DataFrame
     selected: pd.DataFrame
+    members: xr.DataArray
     life: NeuronLife | None
     effects: SetEffects | None
     validity: ScoreValidity | None
@@ -204,6 +207,7 @@ def analyse_neurons(asked: NeuronQuestions, found: NeuronResults) -> NeuronAnaly
         findings=found.findings,
         counts=tables.neurons(found.scored),
         selected=_selected(selections, steps),
+        members=members,
         life=life,
         effects=SetEffects(found.ablated, **languages) if found.ablated else None,
         validity=_validity(found, languages["target"]),

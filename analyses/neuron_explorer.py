@@ -22,15 +22,18 @@ import xarray as xr
 from jaxtyping import Float
 
 from babelscope.analyses.figures.style import language_colours
+from babelscope.analyses.neuron_births import lives
 from babelscope.analyses.neuron_curve import Life
-from babelscope.analyses.neuron_members import frozen_members, lives, rate_of
+from babelscope.analyses.neuron_members import frozen_members, rate_of
 from babelscope.analyses.neuron_view import Effect, NeuronView, Span
 from babelscope.analyses.sweep import Results
 from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
 from babelscope.core.languages import shown
+from babelscope.interp.ablation import Mode
 from babelscope.interp.lens_table import spellings
 from babelscope.interp.measure import Item
+from babelscope.interp.neuron_scores import scores
 from babelscope.interp.prompt_texts import NOTHING
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ def explore(
     series: Series,
     results: Results,
     *,
+    members: xr.DataArray | None = None,
     step: int | None = None,
     device: str | None = None,
     dtype: str = "float32",
@@ -61,6 +65,9 @@ def explore(
         The checkpoints.
     results
         What `sweep` found with `TransferringNeurons` and `TopActivations`.
+    members
+        Whose neurons are whose, (step, language, layer, neuron), as of `NeuronAnalysis.members`; default: LAPE
+        at the first checkpoint's thresholds.
     step
         Of the checkpoint that is shown where none is named; default: the last that was measured.
     device, dtype
@@ -71,7 +78,7 @@ def explore(
     InputError
         If a measure or the step is not among the results.
     """
-    return Neurons(series, results, step=step, device=device, dtype=dtype)
+    return Neurons(series, results, members=members, step=step, device=device, dtype=dtype)
 
 
 class Neurons:
@@ -81,6 +88,8 @@ class Neurons:
     ----------
     languages
         Whose text was read.
+    members
+        Which neurons are which language's, by (step, language, layer, neuron).
     steps
         Of the checkpoints that can be shown.
     step
@@ -92,6 +101,7 @@ class Neurons:
         series: Series,
         results: Results,
         *,
+        members: xr.DataArray | None = None,
         step: int | None = None,
         device: str | None = None,
         dtype: str = "float32",
@@ -105,6 +115,7 @@ class Neurons:
         self.device, self.dtype = device, dtype
         self._firing, self._top = (results[name] for name in NEEDED)
         self.languages: list[str] = self._firing["language"].to_numpy().tolist()
+        self.members = frozen_members(self._firing) if members is None else members
         self.steps: list[int] = self._top["step"].to_numpy().tolist()
         self.step = self.steps[-1]
         self.step = self._checked_step(step)
@@ -123,17 +134,9 @@ class Neurons:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """Neurons that ever served a language, a row for each language and neuron.
-
-        Columns: `language`, `layer` (from 1), `neuron` (from 0), `born` and `died` (steps; `died` is missing
-        where it lives on), `present` (checkpoints at which it is a member), `from_start`.
-        """
-        return lives(self.members)
-
-    @cached_property
-    def members(self) -> xr.DataArray:
-        """Which neurons serve which language, by (step, language, layer, neuron)."""
-        return frozen_members(self._firing)
+        """Neurons that ever were a language's, a row for each language and neuron, as `NeuronLife.table_`."""
+        rates = scores(self._firing, "transferring_neurons")
+        return lives(self.members, rates, pivot=str(self.series.pivot), halves=None)
 
     def show(self, layer: int, index: int, step: int | None = None) -> NeuronView:
         """What a neuron fires on, what it writes, and its life.
@@ -180,13 +183,64 @@ class Neurons:
             If the table is empty, or there is no such layer, neuron or step.
         """
         step = self._checked_step(step)
+        return self._effect(self._at(step), self._chosen(table), step)
+
+    def steer(
+        self, prompt: str, table: pd.DataFrame, mode: Mode | str, *, step: int | None = None, tokens: int = 24
+    ) -> tuple[str, str]:
+        """What the model goes on to write, greedily: as it is, and with a set of neurons changed.
+
+        Parameters
+        ----------
+        prompt
+            Any text.
+        table
+            Rows of `table`, or anything with columns `layer` and `neuron`.
+        mode
+            "zero" switches them off, "amplify" doubles them.
+        step
+            Of the checkpoint; default: `self.step`.
+        tokens
+            To be written, at most.
+
+        Raises
+        ------
+        InputError
+            If the table or the prompt is empty, the mode is another, or there is no such neuron or step.
+        """
+        from babelscope.interp.ablation import change, steered
+
+        if mode not in (Mode.ZERO, Mode.AMPLIFY):
+            raise InputError(f"cannot steer by {str(mode)!r} here; give 'zero' or 'amplify'")
+        ids = self.series.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise InputError(f"the prompt {prompt!r} has no tokens; give the model something to go on from")
+        anatomy = self._at(self._checked_step(step))
+        members = np.zeros((anatomy.n_layers, anatomy.d_neurons), bool)
+        for layer, neurons in self._chosen(table).items():
+            members[layer, neurons] = True
+        usual = self._continued(anatomy, ids, tokens)
+        with steered(anatomy, change(anatomy, members, Mode(mode))):
+            return usual, self._continued(anatomy, ids, tokens)
+
+    def _continued(self, anatomy: Anatomy, ids: Sequence[int], tokens: int) -> str:
+        import torch
+
+        given = torch.as_tensor(ids, device=anatomy.device)[None]
+        written = anatomy.model.generate(
+            given, attention_mask=torch.ones_like(given), do_sample=False, max_new_tokens=tokens
+        )
+        return self.series.tokenizer.decode(written[0, len(ids) :])
+
+    def _chosen(self, table: pd.DataFrame) -> dict[int, list[int]]:
+        """Neurons by layer, from 0."""
         if table.empty:
             raise InputError("the table of neurons is empty; ask for more of them")
         neurons: dict[int, list[int]] = {}
         for pair in table[["layer", "neuron"]].drop_duplicates().itertuples(index=False):
             layer, index = self._checked(*pair)
             neurons.setdefault(layer - 1, []).append(index)
-        return self._effect(self._at(step), neurons, step)
+        return neurons
 
     def _checked_step(self, step: int | None) -> int:
         if step is None:

@@ -1,9 +1,8 @@
-"""Whose neuron a neuron is at each checkpoint, from when to when, and how often it fires."""
+"""Whose neuron a neuron is at each checkpoint, and how often it fires."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
@@ -26,34 +25,6 @@ def frozen_members(firing: xr.Dataset) -> xr.DataArray:
         np.stack([thresholds.members(rate) for rate in rates]),
         dims=dims,
         coords={name: summed[name] for name in ("step", "language")},
-    )
-
-
-def lives(members: xr.DataArray) -> pd.DataFrame:
-    """A row for each language and neuron that was ever born, as `Neurons.table` describes it.
-
-    Born at the first of two checkpoints in a row at which it is a member, or at the last; died at the first
-    checkpoint after it was last so.
-    """
-    steps = members["step"].to_numpy()
-    member = members.to_numpy()  # (step, language, layer, neuron)
-    pairs = member[1:] & member[:-1]
-    lasting = np.concatenate([pairs, member[-1:]]) | np.concatenate([member[:1] & False, pairs])
-    languages, layers, neurons = np.nonzero(lasting.any(0))
-    alive = lasting[:, languages, layers, neurons]  # (step, row)
-    first, after = alive.argmax(0), len(steps) - alive[::-1].argmax(0)
-    died = pd.array(steps[after.clip(max=len(steps) - 1)], dtype="Int64")
-    died[after == len(steps)] = pd.NA
-    return pd.DataFrame(
-        {
-            "language": members["language"].to_numpy()[languages],
-            "layer": layers + 1,
-            "neuron": neurons,
-            "born": steps[first],
-            "died": died,
-            "present": member[:, languages, layers, neurons].sum(0),
-            "from_start": first == 0,
-        }
     )
 
 
