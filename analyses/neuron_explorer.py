@@ -30,7 +30,6 @@ from babelscope.analyses.sweep import Results
 from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
 from babelscope.core.languages import shown
-from babelscope.interp.ablation import Mode
 from babelscope.interp.lens_table import spellings
 from babelscope.interp.measure import Item
 from babelscope.interp.neuron_scores import scores
@@ -186,7 +185,7 @@ class Neurons:
         return self._effect(self._at(step), self._chosen(table), step)
 
     def steer(
-        self, prompt: str, table: pd.DataFrame, mode: Mode | str, *, step: int | None = None, tokens: int = 24
+        self, prompt: str, table: pd.DataFrame, mode: str, *, step: int | None = None, tokens: int = 24
     ) -> tuple[str, str]:
         """What the model goes on to write, greedily: as it is, and with a set of neurons changed.
 
@@ -206,31 +205,15 @@ class Neurons:
         Raises
         ------
         InputError
-            If the table or the prompt is empty, the mode is another, or there is no such neuron or step.
+            If the table is empty, there is no such neuron or step, or as of `continuations`.
         """
-        from babelscope.interp.ablation import change, steered
+        from babelscope.interp.steering import continuations
 
-        if mode not in (Mode.ZERO, Mode.AMPLIFY):
-            raise InputError(f"cannot steer by {str(mode)!r} here; give 'zero' or 'amplify'")
-        ids = self.series.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        if not ids:
-            raise InputError(f"the prompt {prompt!r} has no tokens; give the model something to go on from")
         anatomy = self._at(self._checked_step(step))
         members = np.zeros((anatomy.n_layers, anatomy.d_neurons), bool)
         for layer, neurons in self._chosen(table).items():
             members[layer, neurons] = True
-        usual = self._continued(anatomy, ids, tokens)
-        with steered(anatomy, change(anatomy, members, Mode(mode))):
-            return usual, self._continued(anatomy, ids, tokens)
-
-    def _continued(self, anatomy: Anatomy, ids: Sequence[int], tokens: int) -> str:
-        import torch
-
-        given = torch.as_tensor(ids, device=anatomy.device)[None]
-        written = anatomy.model.generate(
-            given, attention_mask=torch.ones_like(given), do_sample=False, max_new_tokens=tokens
-        )
-        return self.series.tokenizer.decode(written[0, len(ids) :])
+        return continuations(anatomy, self.series.tokenizer, prompt, members, mode, tokens=tokens)
 
     def _chosen(self, table: pd.DataFrame) -> dict[int, list[int]]:
         """Neurons by layer, from 0."""

@@ -168,7 +168,7 @@ def _batch(
         return torch.tensor(done, device=ids.device)
 
     seeded = _seeded(seed, anatomy.device) if sampling.temperature > 0 else nullcontext()
-    with torch.inference_mode(), _without_defaults(anatomy.model), seeded:
+    with torch.inference_mode(), without_defaults(anatomy.model), seeded:
         ids = anatomy.model.generate(
             input_ids=input_ids.to(anatomy.device),
             attention_mask=real.to(anatomy.device),
@@ -201,7 +201,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _without_defaults(model: Any) -> Iterator[None]:
+def without_defaults(model: Any) -> Iterator[None]:
     """Without what the checkpoint's `generation_config.json` adds to any request: penalties, beams."""
     from transformers import GenerationConfig
 

@@ -12,7 +12,7 @@ import xarray as xr
 
 from babelscope.analyses.neuron_curve import Life
 from babelscope.analyses.neuron_explorer import AFTER, BEFORE, explore
-from babelscope.analyses.neuron_members import lives, rate_of
+from babelscope.analyses.neuron_members import rate_of
 from babelscope.analyses.neuron_view import Effect, NeuronView, Span
 from babelscope.analyses.sweep import sweep
 from babelscope.checkpoints.live import LiveModel
@@ -152,34 +152,6 @@ def test_the_table_is_filtered_like_any_other(neurons):
     assert found["born"].tolist() == [10, 10]
     shown = neurons.show(2, 7)
     assert shown.life.sentences[1] == "PHP's from step 10 on, at 2 of 3 checkpoints."
-
-
-@pytest.mark.parametrize(
-    ("member", "born", "died"),
-    [
-        ([1, 1, 1, 1], 0, None),
-        ([0, 1, 1, 0], 10, 30),
-        ([0, 0, 1, 1], 20, None),
-        ([0, 0, 0, 1], 30, None),
-        ([1, 1, 0, 1], 0, None),  # away for one checkpoint, and back
-        ([1, 0, 1, 0], None, None),  # never at two in a row
-        ([0, 0, 0, 0], None, None),
-    ],
-)
-def test_a_neuron_is_born_when_it_stays_and_dies_when_it_stays_away(member, born, died):
-    members = xr.DataArray(
-        np.array(member, bool).reshape(4, 1, 1, 1),
-        dims=("step", "language", "layer", "neuron"),
-        coords={"step": [0, 10, 20, 30], "language": ["php"]},
-    )
-    found = lives(members)
-    if born is None:
-        assert found.empty
-        return
-    (row,) = found.itertuples()
-    assert (row.layer, row.neuron, row.born, row.present) == (1, 0, born, sum(member))
-    assert row.from_start == (born == 0)
-    assert (row.died is not None and row.died == died) if died else found["died"].isna().all()
 
 
 def test_rates_are_of_all_tokens_and_their_intervals_leave_empty_blocks_out():
