@@ -65,8 +65,8 @@ def explore(
     results
         What `sweep` found with `TransferringNeurons` and `TopActivations`.
     members
-        Whose neurons are whose, (step, language, layer, neuron), as of `NeuronAnalysis.members`; default: LAPE
-        at the first checkpoint's thresholds.
+        Whose neurons are whose, (step, language, layer, neuron), as of `NeuronAnalysis.members`; default:
+        LAPE at the first checkpoint's thresholds.
     step
         Of the checkpoint that is shown where none is named; default: the last that was measured.
     device, dtype

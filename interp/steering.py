@@ -34,13 +34,13 @@ def continuations(
         If the mode is another, or the prompt is empty or leaves no room in the model's context.
     """
     if mode not in MODES:
-        raise InputError(f"cannot steer by {str(mode)!r} here; give {' or '.join(map(repr, map(str, MODES)))}")
+        raise InputError(f"cannot steer by {str(mode)!r} here; give {' or '.join(MODES)}")
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     context = getattr(anatomy.model.config, "max_position_embeddings", None) or len(ids) + tokens
     if not ids or len(ids) + tokens > context:
         raise InputError(
-            f"the prompt {prompt[:24]!r} has {len(ids)} tokens, and {tokens} are to be written; the model needs "
-            f"one to go on from and takes {context} in all"
+            f"the prompt {prompt[:24]!r} has {len(ids)} tokens, and {tokens} are to be written; the model needs"
+            f" one to go on from and takes {context} in all"
         )
     usual = _written(anatomy, tokenizer, ids, tokens)
     with steered(anatomy, change(anatomy, members, Mode(mode))):

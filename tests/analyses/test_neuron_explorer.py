@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 
 from babelscope.analyses.neuron_curve import Life
 from babelscope.analyses.neuron_explorer import AFTER, BEFORE, explore
