@@ -61,6 +61,7 @@ class Extra(StrEnum):
 
     CAUSAL = "causal"
     LINEAR_PROBES = "linear-probes"
+    NEURONS = "neurons"
 
 
 class BabelQuestions(Strict):
@@ -189,7 +190,8 @@ class Questions:
         lens
             What states are read with; the tuned lens is trained first, on the same text.
         also
-            What is measured only where it is asked for, since it takes longer.
+            What is measured only where it is asked for, since it takes longer. Neurons are not among these
+            measures: what is ablated depends on scores (`neuron_questions`).
         """
         window = min(512, series.context or 512)
         text = TextStream(self.texts, tokens=self.tokens, window=window)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from babelscope.analyses.evaluate import Evaluation, evaluate
     from babelscope.analyses.export import export
     from babelscope.analyses.mix import recommend
+    from babelscope.analyses.neuron_analysis import NeuronAnalysis, analyse_neurons, measure_neurons
+    from babelscope.analyses.neuron_explorer import Neurons, explore
+    from babelscope.analyses.neuron_questions import NeuronQuestions
     from babelscope.analyses.questions import Questions
     from babelscope.analyses.report import report
     from babelscope.analyses.stages import ScoreCurve, StageDetector
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from babelscope.interp.neurons import TransferringNeurons
     from babelscope.interp.problem_scores import Completions, ProblemScores
     from babelscope.interp.streams import ProblemStream, PromptStream, TextStream
+    from babelscope.interp.top_activations import TopActivations
     from babelscope.interp.working_language import WorkingLanguage
 
 # Found when asked for: importing the package costs nothing, and reading stored results needs no torch.
@@ -43,6 +47,12 @@ _HOMES = {
     "evaluate": "analyses.evaluate",
     "export": "analyses.export",
     "recommend": "analyses.mix",
+    "NeuronAnalysis": "analyses.neuron_analysis",
+    "analyse_neurons": "analyses.neuron_analysis",
+    "measure_neurons": "analyses.neuron_analysis",
+    "Neurons": "analyses.neuron_explorer",
+    "explore": "analyses.neuron_explorer",
+    "NeuronQuestions": "analyses.neuron_questions",
     "Questions": "analyses.questions",
     "report": "analyses.report",
     "ScoreCurve": "analyses.score_curve",
@@ -62,6 +72,7 @@ _HOMES = {
     "ProblemStream": "interp.streams",
     "PromptStream": "interp.streams",
     "TextStream": "interp.streams",
+    "TopActivations": "interp.top_activations",
     "WorkingLanguage": "interp.working_language",
 }
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -216,7 +216,8 @@ def pulled_back(
         origin = torch.zeros_like(hidden, requires_grad=True)
         read = norm(origin).float()
         own, pulled = (
-            torch.autograd.grad((read * v).sum(), origin, retain_graph=True)[0].float() for v in (moved, along)
+            torch.autograd.grad((read * v).sum(), origin, retain_graph=True)[0].float()
+            for v in (moved, along)
         )
     # ⟨Aᵀ moved / σ(0), h⟩ = |A·h|² / (σ(0) σ(h)), and |moved|² = |A·h|² / σ(h)².
     shrink = moved.square().sum(-1, keepdim=True) / (own * hidden.float()).sum(-1, keepdim=True)

@@ -55,7 +55,8 @@ def command(
         list[Extra] | None,
         typer.Option(
             help="Measure more, each by an option of its own: causal changes the pivot−target direction, "
-            "linear-probes fits probes of the language to activations."
+            "linear-probes fits probes of the language to activations, neurons does what the command of that "
+            "name does."
         ),
     ] = None,
     out: Annotated[
@@ -107,6 +108,9 @@ def command(
         reading = reading.audited(keep_flagged=keep_flagged)
         results = reading.sweep(device=device, dtype=dtype)
     analysis = reading.conclude(results)
+    if Extra.NEURONS in reading.also:
+        found = reading.neurons(device=device, dtype=dtype, prefetch=not no_prefetch)
+        analysis = analysis.with_neurons(found)
     out = out or reading.series.directory / "analysis"
     written = write_analysis(analysis, out)
     if as_json:

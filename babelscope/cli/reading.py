@@ -17,6 +17,7 @@ from babelscope.core.files import write_json
 
 if TYPE_CHECKING:
     from babelscope.analyses.analysis import Analysis
+    from babelscope.analyses.neuron_analysis import NeuronAnalysis
     from babelscope.analyses.sweep import Results
     from babelscope.interp.measure import Measure
 
@@ -63,6 +64,14 @@ class Reading:
         from babelscope.analyses.analysis import analyse
 
         return analyse(results, self.questions)
+
+    def neurons(self, **how: Any) -> NeuronAnalysis:
+        """What the neurons show, by the paper's rule; `how` is as for `sweep`."""
+        from babelscope.analyses.neuron_analysis import analyse_neurons, measure_neurons
+        from babelscope.analyses.neuron_questions import NeuronQuestions
+
+        asked = NeuronQuestions(self.series, self.questions)
+        return analyse_neurons(asked, measure_neurons(asked, **how))
 
 
 def audited(series: Series, *, keep_flagged: bool) -> Series:
