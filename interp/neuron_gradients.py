@@ -7,7 +7,7 @@ says that y loses if the neuron is silenced (Molchanov et al., arXiv 1611.06440;
 arXiv 2310.10348). A position's activation counts with all that it does to later positions.
 
 Nothing is kept of the gradients: each layer's product is taken on the way back, and no weight's gradient is
-computed. What is held is the graph, some 26 · d_model numbers per token and layer; `TOKENS` bounds it.
+computed. What is held is the graph, up to 26 · d_model numbers per token and layer; `TOKENS` bounds it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from babelscope.interp.anatomy import Anatomy, Site
 
-TOKENS = 1 << 10  # of a batch: about 1 GiB for the 124 M shape
+TOKENS = 1 << 10  # of a batch: at most 1.2 GiB for the 124 M shape
 
 Slope = Callable[[Float[Tensor, "batch position d_model"]], Float[Tensor, "batch position d_model"]]
 Take = Callable[[int, Float[Tensor, "batch neuron"]], None]
