@@ -2,9 +2,9 @@
 
     total[language, block, layer, neuron] = − Σ_t a_t · ∂L/∂a_t
 
-with a_t the neuron's output at position t and L the summed negative log-likelihood, in nats, of the language's
-held-out text: the linear term of L(a = 0) − L(a). Above 0 the neuron helps the language. One position's
-activation counts with what it does to the losses of later ones.
+with a_t the neuron's output at position t and L the summed negative log-likelihood, in nats, of the
+language's held-out text: the linear term of L(a = 0) − L(a). Above 0 the neuron helps the language. One
+position's activation counts with what it does to the losses of later ones.
 
 Gradient × activation is exact where the loss is linear in the neuron, and wrong where it saturates or where
 effects cancel; so it is held against exact ablation before it is believed.

@@ -40,7 +40,7 @@ def token_losses(
 def loss_gradient(
     readout: Readout, final: Float[Tensor, "batch position d_model"], batch: Batch
 ) -> Float[Tensor, "batch position d_model"]:
-    """Gradient of the summed nats of all predicted tokens: (softmax(logits) − onehot) · W_U, 0 at the others."""
+    """Gradient of the summed nats of all predicted tokens: (softmax(logits) − onehot) · W_U, 0 elsewhere."""
     import torch
 
     wanted = batch.real[:, 1:]
