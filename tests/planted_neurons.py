@@ -1,0 +1,131 @@
+"""Models of which it is known which neurons serve a language, because these were put there by hand.
+
+Text: two languages share most tokens; each has a few of its own, which are a third of what it writes, as `$`,
+`;`, `{` and `->` are in PHP. A document has topics, so its tokens are far from independent.
+
+Models: random ones of any family. At chosen neurons of the last two layers the gate reads the language out
+of the hidden state: the least-squares fit, to text that is used nowhere else, of +1 at the language's own
+positions and −1 at the others'. Noise is added to it, and a threshold taken, such that the neuron fires at
+60–90 % of the language's own positions and at 5–30 % of the others'. Llama's gates have no bias, so the
+threshold is a direction, too: the fit of a constant. All other weights stay random.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers.pytorch_utils import Conv1D
+
+from babelscope.interp.anatomy import Anatomy
+from babelscope.interp.measure import Item
+from babelscope.interp.streams import TextReading
+from tests.conftest import VOCABULARY, make_model
+
+LANGUAGES = ("python", "php")
+LAYERS, WIDTH, NEURONS = 4, 64, 256
+PLANTED = 20  # per language in each of the last two layers
+DOCUMENTS, LENGTH = 24, 96  # per language; tokens of each
+OWN = 12  # tokens that a language has for itself
+SHARE = (0.3, 0.5)  # what a document writes in them
+TOPICS = 1.0  # standard deviation of a document's log frequencies
+FLAT = 20
+OWN_RATE, OTHER_RATE = (0.6, 0.9), (0.05, 0.3)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A model, and which neurons serve which language: (language, layer, neuron)."""
+
+    anatomy: Anatomy
+    members: Bool[np.ndarray, "language layer neuron"]
+
+
+def unplanted(family: str, *, seed: int) -> Anatomy:
+    """A random model, in which nothing was put."""
+    shape = {"n_layer": LAYERS, "n_embd": WIDTH, "n_inner": NEURONS, "n_positions": LENGTH}
+    if family not in ("gpt2", "codegen", "gpt_bigcode"):
+        shape = {
+            "num_hidden_layers": LAYERS,
+            "hidden_size": WIDTH,
+            "intermediate_size": NEURONS,
+            "max_position_embeddings": LENGTH,
+        }
+    return Anatomy(make_model(family, seed=seed, **shape))
+
+
+def plant(family: str, *, seed: int) -> Planted:
+    """The same, with `PLANTED` neurons of each language in each of the last two layers."""
+    rng = np.random.default_rng(seed)
+    anatomy = unplanted(family, seed=seed)
+    fitted = text(rng, languages=LANGUAGES)
+    members = np.zeros((len(LANGUAGES), LAYERS, NEURONS), bool)
+    for layer in (LAYERS - 2, LAYERS - 1):
+        inputs = _gate_inputs(anatomy, fitted, layer)
+        chosen = rng.permutation(NEURONS)[: len(LANGUAGES) * PLANTED].reshape(len(LANGUAGES), PLANTED)
+        for language, neurons in enumerate(chosen):
+            members[language, layer, neurons] = True
+            spoken = torch.as_tensor(fitted.language == language).repeat_interleave(LENGTH)
+            _set_gates(anatomy, layer, neurons, _readouts(inputs, spoken, rng))
+    return Planted(anatomy, members)
+
+
+def text(rng: np.random.Generator, *, languages: tuple[str, ...], alike: bool = False) -> TextReading:
+    """Documents with topics of their own; `alike`: all in one language, whatever they are called."""
+    items = []
+    for language in np.repeat(np.arange(len(languages)), DOCUMENTS):
+        own = np.arange(OWN) + OWN * (0 if alike else language)
+        shared = np.arange(OWN * len(languages), VOCABULARY)
+        topics = np.exp(TOPICS * rng.standard_normal(VOCABULARY))
+        share = rng.uniform(*SHARE)
+        frequency = np.zeros(VOCABULARY)
+        frequency[own] = share * topics[own] / topics[own].sum()
+        zipf = topics[shared] / (FLAT + np.arange(len(shared)))
+        frequency[shared] = (1 - share) * zipf / zipf.sum()
+        items.append(Item(rng.choice(VOCABULARY, LENGTH, p=frequency), len(items)))
+    documents = np.arange(len(items))
+    return TextReading(items, languages, documents // DOCUMENTS, documents, np.full(len(items), LENGTH))
+
+
+def _gate_inputs(anatomy: Anatomy, reading: TextReading, layer: int) -> Float[Tensor, "position d_model"]:
+    seen: list[Tensor] = []
+    handle = anatomy.gates[layer].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    anatomy.run(torch.as_tensor(np.stack([item.ids for item in reading.items])), see={})
+    handle.remove()
+    return seen[0].reshape(-1, WIDTH).double()
+
+
+def _readouts(
+    inputs: Float[Tensor, "position d_model"], spoken: Bool[Tensor, " position"], rng: np.random.Generator
+) -> Float[Tensor, "planted d_model"]:
+    """Gates that fire at more of the spoken positions than of the others, to different degrees."""
+    wanted = torch.stack([spoken.double() * 2 - 1, torch.ones(len(spoken))], dim=1)
+    readout, constant = torch.linalg.lstsq(inputs, wanted).solution.T
+    found: list[Tensor] = []
+    while len(found) < PLANTED:
+        noise = torch.as_tensor(rng.standard_normal(WIDTH) * rng.uniform(0, 1))
+        gate = readout + noise * (inputs @ readout).std() / (inputs @ noise).std() * rng.uniform(0, 1)
+        own_rate = rng.uniform(*OWN_RATE)
+        ratio = (inputs @ gate) / (inputs @ constant)
+        gate = gate - constant * ratio[spoken].quantile(1 - own_rate)
+        fires = inputs @ gate > 0
+        rates = [fires[where].double().mean().item() for where in (spoken, ~spoken)]
+        if all(low <= rate <= high for rate, (low, high) in zip(rates, (OWN_RATE, OTHER_RATE), strict=True)):
+            found.append(gate)
+    return torch.stack(found)
+
+
+def _set_gates(
+    anatomy: Anatomy, layer: int, neurons: np.ndarray, gates: Float[Tensor, "planted d_model"]
+) -> None:
+    """As long as the random ones, and without a bias."""
+    module = anatomy.gates[layer]
+    with torch.no_grad():
+        weight = module.weight.T if isinstance(module, Conv1D) else module.weight
+        gates = gates * weight.norm(dim=1).mean() / gates.norm(dim=1, keepdim=True)
+        weight[neurons] = gates.to(weight)
+        if module.bias is not None:
+            module.bias[neurons] = 0
