@@ -11,7 +11,7 @@ from math import factorial, prod
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from babelscope.interp.lape import firing_rate
 
@@ -58,12 +58,18 @@ def blocks_of_each(cells: xr.Dataset) -> Int[np.ndarray, " language"]:
     return np.bincount(cells["language"], minlength=len(cells.attrs["languages"]))
 
 
-def rates(
+def spoken(
     cells: xr.Dataset, given: Int[np.ndarray, " cell"] | None = None
-) -> Float[np.ndarray, "language layer neuron"]:
-    """Share of each language's tokens at which a neuron fires, by the cells that it is given."""
+) -> Int[np.ndarray, "language cell"]:
+    """1 where a cell is of a language: its own, or the one that it is given to."""
     given = cells["language"].to_numpy() if given is None else given
-    belongs: Bool[np.ndarray, "language cell"] = given == np.arange(len(cells.attrs["languages"]))[:, None]
+    return (given == np.arange(len(cells.attrs["languages"]))[:, None]).astype(int)
+
+
+def rates(
+    cells: xr.Dataset, times: Int[np.ndarray, "language cell"]
+) -> Float[np.ndarray, "language layer neuron"]:
+    """Share of tokens at which a neuron fires; `times` says how often each cell counts for a language."""
     total = cells["total"].to_numpy()
-    counts = belongs.astype(float) @ total.reshape(len(total), -1)  # exact up to 2⁵³, and far faster than int
-    return firing_rate(counts.reshape(-1, *total.shape[1:]), belongs @ cells["tokens"].to_numpy())
+    counts = times.astype(float) @ total.reshape(len(total), -1)  # exact up to 2⁵³, and far faster than int
+    return firing_rate(counts.reshape(-1, *total.shape[1:]), times @ cells["tokens"].to_numpy())

@@ -100,7 +100,9 @@ def scores(found: xr.Dataset, method: str) -> xr.DataArray:
     tokens = found["tokens"].sum("block")
     if bool((tokens <= 0).any()):
         empty = tokens["language"].to_numpy()[(tokens <= 0).any([d for d in tokens.dims if d != "language"])]
-        raise InputError(f"there are no tokens of {', '.join(map(str, empty))} to score neurons on; give some")
+        raise InputError(
+            f"there are no tokens of {', '.join(map(str, empty))} to score neurons on; give some"
+        )
     score = method_of(method).score(found["total"].sum("block"), tokens)
     return score.transpose(..., "language", "layer", "neuron").rename(method)
 

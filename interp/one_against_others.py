@@ -1,16 +1,19 @@
 """Is a neuron's score higher in one language than in the others? One statistic for all neurons at once.
 
-    d  = mean of the language's blocks − o,     o = mean over the other languages of their blocks' means
-    t  = d / (se + s0)                          se: pooled within languages; s0: a small constant
-    lower limit of the contrast = (d − z (se + s0)) / (|own mean| + |o|)
+    d = own − o               own: mean of the language's blocks; o: mean of the other languages' own
+    t = d / (se + s0)         se: pooled within languages
+    contrast = d / (|own| + |o| + u)
+    its lower limit = (d − z (se + s0)) / (|own| + |o| + u)
 
-t with its constant is that of SAM (Tusher, Tibshirani & Chu, PNAS 98, 2001): without s0 a neuron that fires
-once per block of one language would have no error at all. s0 is a low quantile of its layer's errors, since
-scores of layers differ in size. The limit stands for the contrast where contrasts are compared: a neuron
-that fired once in all has contrast 1, and its limit is below 0.
+s0 and u keep neurons that hardly do anything from leading: one that fired twice, in two blocks of one
+language, would have no error and the contrast 1. s0 (as in SAM: Tusher, Tibshirani & Chu, PNAS 98, 2001) is a
+low quantile of the errors of its layer, u the median of its layer's |own| + |o|; scores of layers differ in
+size.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
@@ -43,31 +46,25 @@ class OneAgainstOthers:
     def __init__(self, cells: xr.Dataset, method: str, given: Int[np.ndarray, "draw cell"]):
         score = method_of(method).score(cells["total"], cells["tokens"]).transpose("cell", "layer", "neuron")
         self.values = score.to_numpy().astype(float).reshape(given.shape[1], -1)  # (cell, neuron)
-        self.neurons = self.values.shape[1]
         self.languages: list[str] = cells.attrs["languages"]
         self.sizes = blocks_of_each(cells)
         self.given = given
-        languages, blocks = len(self.languages), int(self.sizes[0])
-        if cells.attrs["paired"]:
-            together = self.values.reshape(blocks, languages, -1)
-            noise = (together - together.mean(1, keepdims=True)).reshape(self.values.shape)
-            self.freedom = (blocks - 1) * (languages - 1)
-        else:
-            noise = self.values - self.values.mean(0)
-            self.freedom = len(noise) - languages
+        noise, self._freedom = self._noise(paired=cells.attrs["paired"])
         self._spread = np.concatenate(
             [self._spread_of(noise, given[at : at + TOGETHER]) for at in range(0, len(given), TOGETHER)]
         )  # (draw, neuron)
-        by_layer = self._spread[0].reshape(score.sizes["layer"], -1)
-        usual = [np.quantile(layer[layer > 0], FUDGE) if layer.any() else 0.0 for layer in by_layer]
-        self._least = np.repeat(usual, by_layer.shape[1]).astype(np.float32)  # (neuron,)
-        self._usual = np.zeros((languages, self.neurons))
-        for k in range(languages):
-            own, others = (w @ self.values for w in self._weights(k, given[0]))
-            self._usual[k] = np.repeat(np.median((abs(own) + abs(others)).reshape(by_layer.shape), 1), by_layer.shape[1])
+        layers = score.sizes["layer"]
+        self._least = _by_layer(self._spread[0], layers, _low).astype(np.float32)
+        means = [sum(map(np.abs, self._means(k, given[0]))) for k in range(len(self.languages))]
+        self._usual = np.stack([_by_layer(both, layers, np.median) for both in means])  # (language, neuron)
+
+    @property
+    def neurons(self) -> int:
+        """How many, over all layers."""
+        return self.values.shape[1]
 
     def t(self, language: int) -> Float[np.ndarray, "draw neuron"]:
-        """How many (moderated) errors a language lies above the others; 0 for a constant neuron."""
+        """How many errors a language lies above the others; 0 for a constant neuron."""
         t = np.empty(self._spread.shape, np.float32)
         for at in range(0, len(t), TOGETHER):
             own, others = self._weights(language, self.given[at : at + TOGETHER])
@@ -76,27 +73,27 @@ class OneAgainstOthers:
             t /= (self._spread + self._least) * np.float32(self._factor(language))
         return np.nan_to_num(t, copy=False, posinf=np.inf, neginf=-np.inf)
 
+    def contrast(self, language: int) -> Float[np.ndarray, " neuron"]:
+        """Contrast on the real text; 0 for a neuron without any score."""
+        own, others = self._means(language, self.given[0])
+        return _ratio(own - others, np.abs(own) + np.abs(others) + self._usual[language])
+
     def limit(
-        self, language: int, draw: int, neurons: Int[np.ndarray, " some"] | slice = slice(None), lower=True
+        self, language: int, draw: int, neurons: Int[np.ndarray, " some"]
     ) -> Float[np.ndarray, " some"]:
-        """Lower limit of the contrast; 0 for a neuron without any score."""
-        own, others = (w @ self.values[:, neurons] for w in self._weights(language, self.given[draw]))
+        """Lower limit of some neurons' contrast; 0 for a neuron without any score."""
+        own, others = self._means(language, self.given[draw], neurons)
         error = (self._spread[draw, neurons] + self._least[neurons]) * self._factor(language)
-        low = own - others - (student.ppf(LIMIT, self.freedom) * error if lower else 0)
-        size = np.abs(own) + np.abs(others) + self._usual[language, neurons]
-        return np.divide(low, size, out=np.zeros_like(low), where=size > 0)
+        low = own - others - student.ppf(LIMIT, self._freedom) * error
+        return _ratio(low, np.abs(own) + np.abs(others) + self._usual[language, neurons])
 
-    def _weights(
-        self, language: int, given: Int[np.ndarray, "*draw cell"]
-    ) -> tuple[Float[np.ndarray, "*draw cell"], Float[np.ndarray, "*draw cell"]]:
-        """By which the cells are summed to a language's mean, and to the mean of the other languages'."""
-        shares = np.where(given == language, 0, 1 / self.sizes[given]) / (len(self.sizes) - 1)
-        return (given == language) / self.sizes[language], shares
-
-    def _factor(self, language: int) -> float:
-        """Standard error of d, in standard deviations of a block."""
-        others = np.delete(1 / self.sizes, language)
-        return float(np.sqrt(1 / self.sizes[language] + others.sum() / len(others) ** 2))
+    def _noise(self, *, paired: bool) -> tuple[Float[np.ndarray, "cell neuron"], int]:
+        """Values without what is no noise, but for the means of languages; degrees of freedom."""
+        if not paired:
+            return self.values - self.values.mean(0), len(self.values) - len(self.sizes)
+        together = self.values.reshape(-1, len(self.sizes), self.neurons)  # (block, language, neuron)
+        noise = (together - together.mean(1, keepdims=True)).reshape(self.values.shape)
+        return noise, (len(together) - 1) * (len(self.sizes) - 1)
 
     def _spread_of(
         self, noise: Float[np.ndarray, "cell neuron"], given: Int[np.ndarray, "draw cell"]
@@ -105,4 +102,41 @@ class OneAgainstOthers:
         within = np.tile(np.square(noise).sum(0), (len(given), 1))
         for language, size in enumerate(self.sizes):
             within -= size * np.square((given == language) / size @ noise)
-        return np.sqrt(within.clip(0) / self.freedom).astype(np.float32)
+        return np.sqrt(within.clip(0) / self._freedom).astype(np.float32)
+
+    def _means(
+        self, language: int, given: Int[np.ndarray, " cell"], neurons: Int[np.ndarray, " some"] | None = None
+    ) -> tuple[Float[np.ndarray, " some"], Float[np.ndarray, " some"]]:
+        """The language's mean, and the mean of the other languages'."""
+        values = self.values if neurons is None else self.values[:, neurons]
+        own, others = self._weights(language, given)
+        return own @ values, others @ values
+
+    def _weights(
+        self, language: int, given: Int[np.ndarray, "*draw cell"]
+    ) -> tuple[Float[np.ndarray, "*draw cell"], Float[np.ndarray, "*draw cell"]]:
+        """By which cells are summed to these means: languages weigh the same, whatever their blocks."""
+        own = (given == language) / self.sizes[language]
+        return own, (given != language) / self.sizes[given] / (len(self.sizes) - 1)
+
+    def _factor(self, language: int) -> float:
+        """Standard error of d, in standard deviations of a block."""
+        others = np.delete(1 / self.sizes, language)
+        return float(np.sqrt(1 / self.sizes[language] + others.sum() / len(others) ** 2))
+
+
+def _by_layer(
+    values: Float[np.ndarray, " neuron"], layers: int, summary: Callable[..., float]
+) -> Float[np.ndarray, " neuron"]:
+    """A layer's summary, for each of its neurons."""
+    by_layer = values.reshape(layers, -1)
+    return np.repeat([summary(layer) for layer in by_layer], by_layer.shape[1])
+
+
+def _low(errors: Float[np.ndarray, " neuron"]) -> float:
+    """A low quantile of the errors that there are."""
+    return float(np.quantile(errors[errors > 0], FUDGE)) if errors.any() else 0.0
+
+
+def _ratio(over: Float[np.ndarray, " n"], under: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    return np.divide(over, under, out=np.zeros_like(over), where=under > 0)

@@ -7,12 +7,12 @@ tokens say one thing many times over.
 `Lape` and `Frozen` apply thresholds (`lape`). `Fdr` asks two questions of every neuron and language:
 
     is it noise of sampling?      p = share of t at least as large, blocks given to languages at random
-    is it more than untrained     p = share of the random model's neurons whose contrast has a lower limit
-    weights do?                       at least as large
+    is it more than untrained     p = share of the random model's neurons whose contrast is at least the
+    weights do?                       lower limit of this one's
 
-with t and the limit of `one_against_others`. Every language has tokens of its own, so that most neurons of
-even a random model tell languages apart if there is text enough: the first question alone does not ask
-whether a model has *learnt* anything. A member needs both, p = the larger, and then Benjamini & Hochberg
+with t, contrast and limit of `one_against_others`. Every language has tokens of its own, so that most
+neurons of even a random model tell languages apart if there is text enough: the first question alone does
+not ask whether a model has *learnt* anything. A member needs both, p = the larger, and then Benjamini & Hochberg
 (JRSS B 57, 1995) per language. Null values of t are pooled over neurons (Tusher, Tibshirani & Chu, PNAS 98,
 2001), and the real way of giving blocks counts as one of the random ones (Phipson & Smyth, Stat. Appl. Genet.
 Mol. Biol. 9, 2010).
@@ -37,7 +37,15 @@ from scipy.stats import false_discovery_control
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest
 from babelscope.interp.lape import Thresholds
-from babelscope.interp.neuron_blocks import DRAWS, blocks_of_each, cells_of, given_away, rates, ways
+from babelscope.interp.neuron_blocks import (
+    DRAWS,
+    blocks_of_each,
+    cells_of,
+    given_away,
+    rates,
+    spoken,
+    ways,
+)
 from babelscope.interp.one_against_others import OneAgainstOthers
 
 
@@ -71,7 +79,9 @@ class Selection:
         return (self.null_count.mean("draw") / self.count.where(self.count > 0)).clip(max=1)
 
     @classmethod
-    def of(cls, found: xr.Dataset, members: np.ndarray, *, q: np.ndarray, null_count: np.ndarray) -> Selection:
+    def of(
+        cls, found: xr.Dataset, members: np.ndarray, *, q: np.ndarray, null_count: np.ndarray
+    ) -> Selection:
         """From arrays in the order of languages, layers and neurons of `found`."""
         like = found["total"].isel(block=0, drop=True).transpose("language", "layer", "neuron")
         return cls(
@@ -110,7 +120,9 @@ class Frozen:
 
     def __call__(self, found: xr.Dataset) -> Selection:
         cells = cells_of(found)
-        members, *null = (self.thresholds.members(rates(cells, given)) for given in given_away(cells))
+        members, *null = (
+            self.thresholds.members(rates(cells, spoken(cells, given))) for given in given_away(cells)
+        )
         return Selection.of(
             found,
             members,
@@ -134,7 +146,8 @@ class Lape:
 
     def thresholds(self, found: xr.Dataset) -> Thresholds:
         """What makes a neuron a language's in these totals."""
-        return Thresholds.of(rates(cells_of(found)), selected=self.selected)
+        cells = cells_of(found)
+        return Thresholds.of(rates(cells, spoken(cells)), selected=self.selected)
 
     def __call__(self, found: xr.Dataset) -> Selection:
         return Frozen(self.thresholds(found))(found)
@@ -197,7 +210,7 @@ class Fdr:
         everyone = np.arange(test.neurons)
         members, q, null_count = [], [], []
         for language in range(len(test.languages)):
-            p = _P(test, language, None if random is None else np.sort(random.limit(language, 0, lower=False)))
+            p = _P(test, language, None if random is None else np.sort(random.contrast(language)))
             q.append(false_discovery_control(p(0, everyone)))
             chosen = np.flatnonzero(q[-1] <= self.level)
             strongest = chosen[np.argsort(-test.limit(language, 0, chosen), kind="stable")]
@@ -214,31 +227,47 @@ class Fdr:
 
 
 class _P:
-    """p of one language's neurons, however blocks are given to languages: the larger of the two questions'."""
+    """p of one language's neurons, however blocks are given to languages: the larger of the two."""
 
-    def __init__(
-        self, test: OneAgainstOthers, language: int, random: Float[np.ndarray, " random"] | None
-    ):
+    def __init__(self, test: OneAgainstOthers, language: int, random: Float[np.ndarray, " random"] | None):
         self.test, self.language, self.random = test, language, random
         self.t = test.t(language)
         self.pool = np.sort(self.t, axis=None)
 
     def __call__(self, draw: int, neurons: Int[np.ndarray, " some"]) -> Float[np.ndarray, " some"]:
-        chance = _at_least(self.pool, self.t[draw, neurons]) / self.pool.size
+        chance = self._chance(draw, neurons)
         if self.random is None:
             return chance
         beyond = _at_least(self.random, self.test.limit(self.language, draw, neurons))
         return np.maximum(chance, (1 + beyond) / (1 + self.random.size))
 
     def rejected(self, draw: int, level: float) -> int:
-        """How many Benjamini and Hochberg's procedure selects."""
+        """How many Benjamini and Hochberg's procedure selects.
+
+        It asks the second question only of those that the first one alone would select: mostly none.
+        """
         bar = self.pool[-max(1, int(level * self.pool.size))]  # below it, p is beyond the level
-        p = np.sort(self(draw, np.flatnonzero(self.t[draw] >= bar)))
-        passed = np.flatnonzero(p <= level * np.arange(1, len(p) + 1) / self.test.neurons)
-        return int(passed[-1]) + 1 if len(passed) else 0
+        near = np.flatnonzero(self.t[draw] >= bar)
+        chance = self._chance(draw, near)
+        count = _step_up(chance, level, of=self.test.neurons)
+        if self.random is None or count == 0:
+            return count
+        passed = near[chance <= level * count / self.test.neurons]
+        return _step_up(self(draw, passed), level, of=self.test.neurons)
+
+    def _chance(self, draw: int, neurons: Int[np.ndarray, " some"]) -> Float[np.ndarray, " some"]:
+        return _at_least(self.pool, self.t[draw, neurons]) / self.pool.size
 
 
-def _at_least(ordered: Float[np.ndarray, " n"], values: Float[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
+def _step_up(p: Float[np.ndarray, " some"], level: float, *, of: int) -> int:
+    """How many of `of` hypotheses are rejected, when these have the lowest p."""
+    passed = np.flatnonzero(np.sort(p) <= level * np.arange(1, len(p) + 1) / of)
+    return int(passed[-1]) + 1 if len(passed) else 0
+
+
+def _at_least(
+    ordered: Float[np.ndarray, " n"], values: Float[np.ndarray, " some"]
+) -> Int[np.ndarray, " some"]:
     """How many are at least as large as each value."""
     return ordered.size - np.searchsorted(ordered, values, side="left")
 
@@ -253,6 +282,6 @@ def _check(cells: xr.Dataset, level: float) -> None:
     lowest = 1 / min(ways(cells), DRAWS + 1)
     if level < lowest:
         raise InputError(
-            f"a false-discovery rate of {level:g} cannot be resolved: {blocks.tolist()} blocks of {languages} "
-            f"go down to {lowest:.2g}; give more text, or a higher rate"
+            f"a false-discovery rate of {level:g} cannot be resolved: {blocks.tolist()} blocks of "
+            f"{languages} go down to {lowest:.2g}; give more text, or a higher rate"
         )

@@ -26,13 +26,14 @@ from babelscope.interp.streams import TextReading
 from tests.conftest import VOCABULARY, make_model
 
 LANGUAGES = ("python", "php")
-LAYERS, WIDTH, NEURONS = 4, 64, 256
+LAYERS, WIDTH, NEURONS = 4, 96, 256
 PLANTED = 20  # per language in each of the last two layers
-DOCUMENTS, LENGTH = 24, 96  # per language; tokens of each
-OWN = 12  # tokens that a language has for itself
+DOCUMENTS, LENGTH = 144, 32  # per language; tokens of each
+OWN = 24  # tokens that a language has for itself
 SHARE = (0.3, 0.5)  # what a document writes in them
-TOPICS = 1.0  # standard deviation of a document's log frequencies
-FLAT = 20
+TOPICS = 0.7  # standard deviation of a document's log frequencies
+FLAT = 20  # the n-th shared token is as frequent as 1 / (FLAT + n)
+COMMON = 1.5  # what all embeddings share, as trained ones do; in standard deviations of their entries
 OWN_RATE, OTHER_RATE = (0.6, 0.9), (0.05, 0.3)
 
 
@@ -54,14 +55,18 @@ def unplanted(family: str, *, seed: int) -> Anatomy:
             "intermediate_size": NEURONS,
             "max_position_embeddings": LENGTH,
         }
-    return Anatomy(make_model(family, seed=seed, **shape))
+    anatomy = Anatomy(make_model(family, seed=seed, **shape))
+    with torch.no_grad():
+        embedding = anatomy.model.get_input_embeddings().weight
+        embedding += COMMON * embedding.std() * torch.randn(WIDTH)  # after the model's seed
+    return anatomy
 
 
 def plant(family: str, *, seed: int) -> Planted:
     """The same, with `PLANTED` neurons of each language in each of the last two layers."""
     rng = np.random.default_rng(seed)
     anatomy = unplanted(family, seed=seed)
-    fitted = text(rng, languages=LANGUAGES)
+    fitted = text(rng)
     members = np.zeros((len(LANGUAGES), LAYERS, NEURONS), bool)
     for layer in (LAYERS - 2, LAYERS - 1):
         inputs = _gate_inputs(anatomy, fitted, layer)
@@ -73,12 +78,12 @@ def plant(family: str, *, seed: int) -> Planted:
     return Planted(anatomy, members)
 
 
-def text(rng: np.random.Generator, *, languages: tuple[str, ...], alike: bool = False) -> TextReading:
+def text(rng: np.random.Generator, *, alike: bool = False) -> TextReading:
     """Documents with topics of their own; `alike`: all in one language, whatever they are called."""
     items = []
-    for language in np.repeat(np.arange(len(languages)), DOCUMENTS):
+    for language in np.repeat(np.arange(len(LANGUAGES)), DOCUMENTS):
         own = np.arange(OWN) + OWN * (0 if alike else language)
-        shared = np.arange(OWN * len(languages), VOCABULARY)
+        shared = np.arange(OWN * len(LANGUAGES), VOCABULARY)
         topics = np.exp(TOPICS * rng.standard_normal(VOCABULARY))
         share = rng.uniform(*SHARE)
         frequency = np.zeros(VOCABULARY)
@@ -87,7 +92,7 @@ def text(rng: np.random.Generator, *, languages: tuple[str, ...], alike: bool = 
         frequency[shared] = (1 - share) * zipf / zipf.sum()
         items.append(Item(rng.choice(VOCABULARY, LENGTH, p=frequency), len(items)))
     documents = np.arange(len(items))
-    return TextReading(items, languages, documents // DOCUMENTS, documents, np.full(len(items), LENGTH))
+    return TextReading(items, LANGUAGES, documents // DOCUMENTS, documents, np.full(len(items), LENGTH))
 
 
 def _gate_inputs(anatomy: Anatomy, reading: TextReading, layer: int) -> Float[Tensor, "position d_model"]:
@@ -106,8 +111,8 @@ def _readouts(
     readout, constant = torch.linalg.lstsq(inputs, wanted).solution.T
     found: list[Tensor] = []
     while len(found) < PLANTED:
-        noise = torch.as_tensor(rng.standard_normal(WIDTH) * rng.uniform(0, 1))
-        gate = readout + noise * (inputs @ readout).std() / (inputs @ noise).std() * rng.uniform(0, 1)
+        noise = torch.as_tensor(rng.standard_normal(WIDTH))
+        gate = readout + noise * rng.uniform(0, 1) * (inputs @ readout).std() / (inputs @ noise).std()
         own_rate = rng.uniform(*OWN_RATE)
         ratio = (inputs @ gate) / (inputs @ constant)
         gate = gate - constant * ratio[spoken].quantile(1 - own_rate)
