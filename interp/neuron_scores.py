@@ -42,6 +42,11 @@ class Method:
     score: Callable[[xr.DataArray, xr.DataArray], xr.DataArray]
     predicts: Literal["loss", "size", "specificity", "choice"]
 
+    @property
+    def signed(self) -> bool:
+        """Whether the score is an effect of either sign, in units of the effect itself."""
+        return self.predicts in ("loss", "choice")
+
 
 def _per_token(total: xr.DataArray, tokens: xr.DataArray) -> xr.DataArray:
     return total / tokens

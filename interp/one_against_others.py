@@ -2,9 +2,11 @@
 
     d = own − o               own: mean of the language's blocks; o: mean of the other languages' own
     t = d / (se + s0)         se: pooled within languages
-    contrast = d / (|own| + |o| + u)
+    effect = d / (|own| + |o| + u)
     its lower limit = (d − z (se + s0)) / (|own| + |o| + u)
 
+The effect of signed scores is d itself: it is in nats, and two scores of opposite signs, however small, would
+have the largest contrast that there is.
 s0 and u keep neurons that hardly do anything from leading: one that fired twice, in two blocks of one
 language, would have no error and the contrast 1. s0 (as in SAM: Tusher, Tibshirani & Chu, PNAS 98, 2001) is a
 low quantile of the errors of its layer, u the median of its layer's |own| + |o|; scores of layers differ in
@@ -24,7 +26,7 @@ from babelscope.interp.neuron_blocks import blocks_of_each
 from babelscope.interp.neuron_scores import method_of
 
 FUDGE = 0.1  # quantile of a layer's standard errors that is s0
-LIMIT = 0.95  # of the contrast, one-sided
+LIMIT = 0.95  # of the effect, one-sided
 TOGETHER = 20  # ways of giving blocks away at once: what that takes is memory
 
 
@@ -44,7 +46,8 @@ class OneAgainstOthers:
     """
 
     def __init__(self, cells: xr.Dataset, method: str, given: Int[np.ndarray, "draw cell"]):
-        score = method_of(method).score(cells["total"], cells["tokens"]).transpose("cell", "layer", "neuron")
+        self.method = method_of(method)
+        score = self.method.score(cells["total"], cells["tokens"]).transpose("cell", "layer", "neuron")
         self.values = score.to_numpy().astype(float).reshape(given.shape[1], -1)  # (cell, neuron)
         self.languages: list[str] = cells.attrs["languages"]
         self.sizes = blocks_of_each(cells)
@@ -73,19 +76,31 @@ class OneAgainstOthers:
             t /= (self._spread + self._least) * np.float32(self._factor(language))
         return np.nan_to_num(t, copy=False, posinf=np.inf, neginf=-np.inf)
 
-    def contrast(self, language: int) -> Float[np.ndarray, " neuron"]:
-        """Contrast on the real text; 0 for a neuron without any score."""
+    def effect(self, language: int) -> Float[np.ndarray, " neuron"]:
+        """On the real text; 0 for a neuron without any score."""
         own, others = self._means(language, self.given[0])
-        return _ratio(own - others, np.abs(own) + np.abs(others) + self._usual[language])
+        return self._relative(own - others, own, others, self._usual[language])
 
     def limit(
         self, language: int, draw: int, neurons: Int[np.ndarray, " some"]
     ) -> Float[np.ndarray, " some"]:
-        """Lower limit of some neurons' contrast; 0 for a neuron without any score."""
+        """Lower limit of some neurons' effect; 0 for a neuron without any score."""
         own, others = self._means(language, self.given[draw], neurons)
         error = (self._spread[draw, neurons] + self._least[neurons]) * self._factor(language)
         low = own - others - student.ppf(LIMIT, self._freedom) * error
-        return _ratio(low, np.abs(own) + np.abs(others) + self._usual[language, neurons])
+        return self._relative(low, own, others, self._usual[language, neurons])
+
+    def _relative(
+        self,
+        difference: Float[np.ndarray, " some"],
+        own: Float[np.ndarray, " some"],
+        others: Float[np.ndarray, " some"],
+        usual: Float[np.ndarray, " some"],
+    ) -> Float[np.ndarray, " some"]:
+        if self.method.signed:
+            return difference
+        size = np.abs(own) + np.abs(others) + usual
+        return np.divide(difference, size, out=np.zeros_like(difference), where=size > 0)
 
     def _noise(self, *, paired: bool) -> tuple[Float[np.ndarray, "cell neuron"], int]:
         """Values without what is no noise, but for the means of languages; degrees of freedom."""
@@ -136,7 +151,3 @@ def _by_layer(
 def _low(errors: Float[np.ndarray, " neuron"]) -> float:
     """A low quantile of the errors that there are."""
     return float(np.quantile(errors[errors > 0], FUDGE)) if errors.any() else 0.0
-
-
-def _ratio(over: Float[np.ndarray, " n"], under: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    return np.divide(over, under, out=np.zeros_like(over), where=under > 0)

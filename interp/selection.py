@@ -7,12 +7,12 @@ tokens say one thing many times over.
 `Lape` and `Frozen` apply thresholds (`lape`). `Fdr` asks two questions of every neuron and language:
 
     is it noise of sampling?      p = share of t at least as large, blocks given to languages at random
-    is it more than untrained     p = share of the random model's neurons whose contrast is at least the
+    is it more than untrained     p = share of the random model's neurons whose effect is at least the
     weights do?                       lower limit of this one's
 
-with t, contrast and limit of `one_against_others`. Every language has tokens of its own, so that most
-neurons of even a random model tell languages apart if there is text enough: the first question alone does
-not ask whether a model has *learnt* anything. A member needs both, p = the larger, and then Benjamini & Hochberg
+with t, effect and limit of `one_against_others`. Every language has tokens of its own, so that most neurons
+of even a random model tell languages apart if there is text enough: the first question alone does not ask
+whether a model has *learnt* anything. A member needs both, p = the larger, and then Benjamini & Hochberg
 (JRSS B 57, 1995) per language. Null values of t are pooled over neurons (Tusher, Tibshirani & Chu, PNAS 98,
 2001), and the real way of giving blocks counts as one of the random ones (Phipson & Smyth, Stat. Appl. Genet.
 Mol. Biol. 9, 2010).
@@ -167,7 +167,7 @@ class Fdr:
         Totals of the same measure on the random model. Without it the question is only whether languages
         differ, which they do in untrained weights too.
     most
-        The largest share of all neurons that a language may have: those whose contrast's limit is highest.
+        The largest share of all neurons that a language may have: those whose effect's limit is highest.
     """
 
     method: str
@@ -210,7 +210,7 @@ class Fdr:
         everyone = np.arange(test.neurons)
         members, q, null_count = [], [], []
         for language in range(len(test.languages)):
-            p = _P(test, language, None if random is None else np.sort(random.contrast(language)))
+            p = _P(test, language, None if random is None else np.sort(random.effect(language)))
             q.append(false_discovery_control(p(0, everyone)))
             chosen = np.flatnonzero(q[-1] <= self.level)
             strongest = chosen[np.argsort(-test.limit(language, 0, chosen), kind="stable")]

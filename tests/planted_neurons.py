@@ -3,11 +3,14 @@
 Text: two languages share most tokens; each has a few of its own, which are a third of what it writes, as `$`,
 `;`, `{` and `->` are in PHP. A document has topics, so its tokens are far from independent.
 
-Models: random ones of any family. At chosen neurons of the last two layers the gate reads the language out
-of the hidden state: the least-squares fit, to text that is used nowhere else, of +1 at the language's own
-positions and −1 at the others'. Noise is added to it, and a threshold taken, such that the neuron fires at
-60–90 % of the language's own positions and at 5–30 % of the others'. Llama's gates have no bias, so the
-threshold is a direction, too: the fit of a constant. All other weights stay random.
+Models: random ones of any family. At chosen neurons of the last layer, where no others read what they write,
+the gate reads the language out of the hidden state: the least-squares fit, to text that is used nowhere else,
+of +1 at the language's own positions and −1 at the others'. Noise is added to it, and a threshold taken, such
+that the neuron fires at 60–90 % of the language's own positions and at 5–30 % of the others'. Llama's gates
+have no bias, so the threshold is a direction, too: the fit of a constant. All other weights stay random.
+
+This is the truth for what a neuron does (firing, the size of its output). For what it is *for*, by a
+gradient, it is not: all that feeds a planted neuron then has a part in what it does.
 """
 
 from __future__ import annotations
@@ -27,12 +30,13 @@ from tests.conftest import VOCABULARY, make_model
 
 LANGUAGES = ("python", "php")
 LAYERS, WIDTH, NEURONS = 4, 96, 256
-PLANTED = 20  # per language in each of the last two layers
+PLANTED = 40  # per language
 DOCUMENTS, LENGTH = 144, 32  # per language; tokens of each
 OWN = 24  # tokens that a language has for itself
 SHARE = (0.3, 0.5)  # what a document writes in them
 TOPICS = 0.7  # standard deviation of a document's log frequencies
 FLAT = 20  # the n-th shared token is as frequent as 1 / (FLAT + n)
+STEEP = 5.0  # standard deviation of a planted gate
 COMMON = 1.5  # what all embeddings share, as trained ones do; in standard deviations of their entries
 OWN_RATE, OTHER_RATE = (0.6, 0.9), (0.05, 0.3)
 
@@ -63,18 +67,17 @@ def unplanted(family: str, *, seed: int) -> Anatomy:
 
 
 def plant(family: str, *, seed: int) -> Planted:
-    """The same, with `PLANTED` neurons of each language in each of the last two layers."""
+    """The same, with `PLANTED` neurons of each language in its last layer."""
     rng = np.random.default_rng(seed)
     anatomy = unplanted(family, seed=seed)
     fitted = text(rng)
     members = np.zeros((len(LANGUAGES), LAYERS, NEURONS), bool)
-    for layer in (LAYERS - 2, LAYERS - 1):
-        inputs = _gate_inputs(anatomy, fitted, layer)
-        chosen = rng.permutation(NEURONS)[: len(LANGUAGES) * PLANTED].reshape(len(LANGUAGES), PLANTED)
-        for language, neurons in enumerate(chosen):
-            members[language, layer, neurons] = True
-            spoken = torch.as_tensor(fitted.language == language).repeat_interleave(LENGTH)
-            _set_gates(anatomy, layer, neurons, _readouts(inputs, spoken, rng))
+    inputs = _mlp_inputs(anatomy, fitted)
+    chosen = rng.permutation(NEURONS)[: len(LANGUAGES) * PLANTED].reshape(len(LANGUAGES), PLANTED)
+    for language, neurons in enumerate(chosen):
+        spoken = torch.as_tensor(fitted.language == language).repeat_interleave(LENGTH)
+        _set_gates(anatomy, neurons, _readouts(inputs, spoken, rng))
+        members[language, -1, neurons] = True
     return Planted(anatomy, members)
 
 
@@ -95,9 +98,9 @@ def text(rng: np.random.Generator, *, alike: bool = False) -> TextReading:
     return TextReading(items, LANGUAGES, documents // DOCUMENTS, documents, np.full(len(items), LENGTH))
 
 
-def _gate_inputs(anatomy: Anatomy, reading: TextReading, layer: int) -> Float[Tensor, "position d_model"]:
+def _mlp_inputs(anatomy: Anatomy, reading: TextReading) -> Float[Tensor, "position d_model"]:
     seen: list[Tensor] = []
-    handle = anatomy.gates[layer].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    handle = anatomy.gates[-1].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     anatomy.run(torch.as_tensor(np.stack([item.ids for item in reading.items])), see={})
     handle.remove()
     return seen[0].reshape(-1, WIDTH).double()
@@ -119,18 +122,15 @@ def _readouts(
         fires = inputs @ gate > 0
         rates = [fires[where].double().mean().item() for where in (spoken, ~spoken)]
         if all(low <= rate <= high for rate, (low, high) in zip(rates, (OWN_RATE, OTHER_RATE), strict=True)):
-            found.append(gate)
+            found.append(gate * STEEP / (inputs @ gate).std())
     return torch.stack(found)
 
 
-def _set_gates(
-    anatomy: Anatomy, layer: int, neurons: np.ndarray, gates: Float[Tensor, "planted d_model"]
-) -> None:
-    """As long as the random ones, and without a bias."""
-    module = anatomy.gates[layer]
+def _set_gates(anatomy: Anatomy, neurons: np.ndarray, gates: Float[Tensor, "planted d_model"]) -> None:
+    """Without a bias."""
+    module = anatomy.gates[-1]
     with torch.no_grad():
         weight = module.weight.T if isinstance(module, Conv1D) else module.weight
-        gates = gates * weight.norm(dim=1).mean() / gates.norm(dim=1, keepdim=True)
         weight[neurons] = gates.to(weight)
         if module.bias is not None:
             module.bias[neurons] = 0
