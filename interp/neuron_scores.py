@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import xarray as xr
 
 from babelscope.core.errors import InputError
@@ -53,7 +52,7 @@ def _per_token(total: xr.DataArray, tokens: xr.DataArray) -> xr.DataArray:
 
 
 def _root_mean_square(total: xr.DataArray, tokens: xr.DataArray) -> xr.DataArray:
-    return np.sqrt(total / tokens)
+    return (total / tokens) ** 0.5
 
 
 METHODS: dict[str, Method] = {

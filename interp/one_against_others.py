@@ -58,7 +58,7 @@ class OneAgainstOthers:
         )  # (draw, neuron)
         layers = score.sizes["layer"]
         self._least = _by_layer(self._spread[0], layers, _low).astype(np.float32)
-        means = [sum(map(np.abs, self._means(k, given[0]))) for k in range(len(self.languages))]
+        means = [np.abs(self._means(k, given[0])).sum(0) for k in range(len(self.languages))]
         self._usual = np.stack([_by_layer(both, layers, np.median) for both in means])  # (language, neuron)
 
     @property
