@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Int
 from babelscope.analyses.sweep import Results
 from babelscope.core.errors import InputError
 from babelscope.core.stats import bootstrap_mean, percentile_interval, resample, wilson_interval
-from babelscope.interp.lape import Thresholds, firing_rate
+from babelscope.interp.neuron_blocks import cells_of, rates, spoken
+from babelscope.interp.selection import Frozen, Lape
 
 NEURON_DRAWS = 100
 
@@ -115,58 +116,50 @@ def document_losses(
 
 
 def neurons(results: Results, *, seed: int = 0) -> pd.DataFrame:
-    """Language-transferring neurons: step, language, rule, count, low, high, null_low, null_high.
+    """Language-transferring neurons: step, language, rule, count and, of it, low, high, null_low, null_high.
 
     Rule "paper" selects anew at each step, so that counts trade off within a fixed 1 %; rule "frozen"
     applies the first checkpoint's thresholds to all. Intervals resample blocks of documents. The null
-    gives blocks to languages at random: what the same thresholds find where languages do not differ.
+    gives blocks to languages at random: what the same thresholds find where languages do not differ. As a
+    share of what they did find this is the column false_discovery.
     """
-    data = results["transferring_neurons"].stack(cell=("language", "block"), create_index=False)
-    data = data.isel(
-        cell=np.flatnonzero(data["tokens"].isel(step=0).to_numpy())
-    )  # short text leaves some empty
-    positive = data["total"].stack(unit=("layer", "neuron")).transpose("step", "cell", "unit").to_numpy()
-    tokens = data["tokens"].isel(step=0).to_numpy()
-    languages = pd.unique(data["language"].to_numpy())
-    spoken = data["language"].to_numpy() == languages[:, None]  # (language, cell)
-    rng = np.random.default_rng(seed)
-    again = np.stack([spoken * sum(_resample_within(of, rng) for of in spoken) for _ in range(NEURON_DRAWS)])
-    mixed = np.stack([spoken[:, rng.permutation(spoken.shape[1])] for _ in range(NEURON_DRAWS)])
-
-    def rates(counts: np.ndarray, belongs: np.ndarray) -> np.ndarray:
-        return firing_rate(belongs.astype(int) @ counts, belongs @ tokens)
-
-    frozen = Thresholds.of(rates(positive[0], spoken))
+    data = results["transferring_neurons"]
+    frozen = Lape().thresholds(data.isel(step=0, drop=True))
     rows = []
-    for step, counts in zip(data["step"].to_numpy(), positive, strict=True):
-        rate = rates(counts, spoken)
-        resampled, null = ([rates(counts, draw) for draw in draws] for draws in (again, mixed))
-        for rule, thresholds in (("paper", Thresholds.of(rate)), ("frozen", frozen)):
-            number = [thresholds.members(one).sum(1) for one in (rate, *resampled, *null)]
-            interval = percentile_interval(np.stack(number[1 : NEURON_DRAWS + 1]))
-            null_interval = percentile_interval(np.stack(number[NEURON_DRAWS + 1 :]))
+    for number, step in enumerate(data["step"].to_numpy()):
+        found = data.isel(step=number, drop=True)
+        cells = cells_of(found)
+        again = _resampled_rates(cells, np.random.default_rng(seed))
+        for rule, thresholds in (("paper", Lape().thresholds(found)), ("frozen", frozen)):
+            selection = Frozen(thresholds)(found)
+            interval = percentile_interval(np.stack([thresholds.members(rate).sum((1, 2)) for rate in again]))
+            null_interval = percentile_interval(selection.null_count.transpose("draw", "language").to_numpy())
             rows.append(
                 pd.DataFrame(
                     {
                         "step": step,
-                        "language": languages,
+                        "language": cells.attrs["languages"],
                         "rule": rule,
-                        "count": number[0],
+                        "count": selection.count.to_numpy(),
                         "low": interval[:, 0],
                         "high": interval[:, 1],
                         "null_low": null_interval[:, 0],
                         "null_high": null_interval[:, 1],
+                        "false_discovery": selection.false_discovery.to_numpy(),
                     }
                 )
             )
     return pd.concat(rows, ignore_index=True)
 
 
-def _resample_within(chosen: Bool[np.ndarray, " cell"], rng: np.random.Generator) -> Int[np.ndarray, " cell"]:
-    """How often each chosen cell is in a resample of the chosen."""
-    times = np.zeros(len(chosen), dtype=int)
-    times[chosen] = resample(int(chosen.sum()), draws=1, seed=rng)[0]
-    return times
+def _resampled_rates(
+    cells: xr.Dataset, rng: np.random.Generator
+) -> list[Float[np.ndarray, "language layer neuron"]]:
+    """Firing rates of resamples of each language's blocks."""
+    times = np.zeros((NEURON_DRAWS, *spoken(cells).shape), dtype=int)
+    for language, own in enumerate(spoken(cells).astype(bool)):
+        times[:, language, own] = resample(int(own.sum()), draws=NEURON_DRAWS, seed=rng)
+    return [rates(cells, one) for one in times]
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ of log-mean-exp over each set's logits as in `direction_effect`:
 
 a is a neuron's output, w its column of the down-projection, d = ∂y/∂normed the gradient at what the
 unembedding reads: the mean row of W_U of the pivot's set less that of the target's, where every spelling
-weighs what it weighs in y; J = A / σ is the final norm with its scale σ held at what it is, where A multiplies
-by the norm's weight and, in LayerNorm, takes the mean out first (Elhage et al., "A Mathematical Framework for
+weighs what it weighs in y; J = A / σ is the final norm with its scale σ held at what it is, where A
+multiplies by the norm's weight and, in LayerNorm, takes the mean out first (Elhage et al., "A Mathematical Framework for
 Transformer Circuits", 2021). So the direct effect says what the unembedding reads of a neuron; not what later
 blocks make of it, nor that without it everything else would be scaled otherwise.
 

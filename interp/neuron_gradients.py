@@ -50,7 +50,7 @@ def gradient_times_activation(
         gradients=True,
     )
     (final,) = finals
-    # Towards `start`, where no gradient ever arrives: what lies between is computed, and no weight's gradient.
+    # Towards `start`, where no gradient ever arrives: what lies between is computed, no weight's gradient.
     with torch.no_grad():
         gradient = slope(final)
     torch.autograd.grad(final, start, gradient, allow_unused=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import xarray as xr
@@ -22,6 +22,7 @@ import xarray as xr
 from babelscope.interp.ablation import ABLATIONS, TOKENS, Activity, Mode, Pool, change, nats
 from babelscope.interp.identifier_choice import IdentifierChoice, asked
 from babelscope.interp.measure import Drive, FromModel, Item, R
+from babelscope.interp.selection import Rule
 from babelscope.interp.streams import PromptReading, PromptStream, TextReading, TextStream
 
 if TYPE_CHECKING:
@@ -32,21 +33,6 @@ if TYPE_CHECKING:
 
 RANDOM = 8  # sets to compare each with
 NEAR = 0.1  # of a layer's other neurons: those closest in activation size
-
-
-class Selected(Protocol):
-    """What a rule selects; `selection.Selection` is one."""
-
-    members: xr.DataArray  # (language, layer, neuron)
-
-
-class Rule(Protocol):
-    """What makes sets of totals."""
-
-    @property
-    def config(self) -> dict[str, Any]: ...
-
-    def __call__(self, found: xr.Dataset) -> Selected: ...
 
 
 class Pass(NamedTuple):

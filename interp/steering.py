@@ -39,7 +39,7 @@ def continuations(
     context = getattr(anatomy.model.config, "max_position_embeddings", None) or len(ids) + tokens
     if not ids or len(ids) + tokens > context:
         raise InputError(
-            f"the prompt {prompt[:24]!r} has {len(ids)} tokens and {tokens} are to be written; the model needs"
+            f"the prompt {prompt[:24]!r} has {len(ids)} tokens and {tokens} are to be written; it needs"
             f" one to go on from, and takes {context} in all"
         )
     usual = _written(anatomy, tokenizer, ids, tokens)

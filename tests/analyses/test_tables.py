@@ -261,6 +261,7 @@ def test_frozen_thresholds_count_what_the_fixed_budget_cannot():
     assert table.loc[("frozen", "php", 10), "count"] == 7
     assert table.loc[("paper", "php", 10), "count"] <= 7
     assert table.loc[("frozen", "php", 10), "null_high"] < 5
+    assert table.loc[("frozen", "php", 10), "false_discovery"] < 0.5
 
 
 def test_text_shuffled_between_languages_has_no_neurons_of_one_language():
@@ -268,6 +269,7 @@ def test_text_shuffled_between_languages_has_no_neurons_of_one_language():
     frozen = table[(table["rule"] == "frozen") & (table["step"] == 10)]
     # The threshold keeps five; which they are is chance, as the null says.
     assert (frozen["count"] <= frozen["null_high"] + 3).all()
+    assert (frozen.query("count > 0")["false_discovery"] > 0.1).all()
 
 
 def test_counts_are_those_of_the_thresholds():
