@@ -111,7 +111,8 @@ class NeuronAnalysis:
 
     def selected_in_words(self) -> str:
         """How many neurons of which language there are at the last checkpoint."""
-        last = self.selected[self.selected["step"] == self.selected["step"].max()]
+        steps = self.selected["step"].to_numpy()
+        last = self.selected.iloc[np.flatnonzero(steps == steps.max())]
         found = [
             f"{row['count']:,} of {shown(row['language'])}"
             + (f" ({row['false_discovery']:.0%} of them expected by chance)" if row["count"] else "")
@@ -119,7 +120,7 @@ class NeuronAnalysis:
         ]
         score = METHODS[self.asked.score].label.lower()
         by = f"by {score} and rule {self.asked.rule.value!r}"
-        return f"At step {last['step'].iloc[0]:,}, {by}: {', '.join(found)}."
+        return f"At step {steps.max():,}, {by}: {', '.join(found)}."
 
     @property
     def table(self) -> pd.DataFrame:
@@ -145,7 +146,8 @@ class NeuronAnalysis:
         return {
             "format": 1,
             "name": asked.series.directory.name,
-            **asked.languages,
+            "pivot": asked.pivot,
+            "target": asked.target,
             "score": asked.score.value,
             "rule": asked.rule.value,
             "level": asked.level,
@@ -193,15 +195,14 @@ def analyse_neurons(asked: NeuronQuestions, found: NeuronResults) -> NeuronAnaly
         life = NeuronLife(
             members,
             scores(data, name),
-            pivot=asked.languages["pivot"],
-            target=asked.languages["target"],
+            pivot=asked.pivot,
+            target=asked.target,
             halves=_halves(found.rule, data, notes),
         )
     else:
         notes.append(
             "One checkpoint has no training to follow: nothing is said of births, deaths and origin."
         )
-    languages = asked.languages
     return NeuronAnalysis(
         asked=asked,
         findings=found.findings,
@@ -209,8 +210,8 @@ def analyse_neurons(asked: NeuronQuestions, found: NeuronResults) -> NeuronAnaly
         selected=_selected(selections, steps),
         members=members,
         life=life,
-        effects=SetEffects(found.ablated, **languages) if found.ablated else None,
-        validity=_validity(found, languages["target"]),
+        effects=SetEffects(found.ablated, pivot=asked.pivot, target=asked.target) if found.ablated else None,
+        validity=_validity(found, asked.target),
         notes=tuple(notes),
     )
 

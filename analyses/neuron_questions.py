@@ -98,8 +98,12 @@ class NeuronQuestions:
             raise InputError("a number of checkpoints cannot be negative; 0 leaves the check out")
 
     @property
-    def languages(self) -> dict[str, str]:
-        return {"pivot": str(self.series.pivot), "target": str(self.series.target)}
+    def pivot(self) -> str:
+        return str(self.series.pivot)
+
+    @property
+    def target(self) -> str:
+        return str(self.series.target)
 
     def text(self) -> TextStream:
         """What is scored on: all held-out text."""
@@ -128,8 +132,8 @@ class NeuronQuestions:
             PlndFfn(text),
             TopActivations(text),
             GradientAttribution(text),
-            IdentifierAttribution(prompts, **self.languages),
-            DirectEffect(prompts, **self.languages),
+            IdentifierAttribution(prompts, pivot=self.pivot, target=self.target),
+            DirectEffect(prompts, pivot=self.pivot, target=self.target),
         ]
         if self.attention:
             measures += [PlndValue(text), PlndQuery(text), PlndKey(text)]
@@ -150,13 +154,18 @@ class NeuronQuestions:
         needs = next(measure for measure in self.scoring() if measure.name == self.score)
         return [
             SetAblation(text, needs=needs, rule=rule),
-            SetAblationChoice(self.prompts(), text=text, needs=needs, rule=rule, **self.languages),
+            SetAblationChoice(
+                self.prompts(), text=text, needs=needs, rule=rule, pivot=self.pivot, target=self.target
+            ),
         ]
 
     def exactly(self) -> list[FromModel[Any]]:
         """Single neurons, zeroed one after another."""
         text = self.excerpts(EXACT_TOKENS)
-        return [SingleAblation(text), SingleAblationChoice(self.prompts(), text=text, **self.languages)]
+        return [
+            SingleAblation(text),
+            SingleAblationChoice(self.prompts(), text=text, pivot=self.pivot, target=self.target),
+        ]
 
     def some(self, number: int | None) -> Series:
         """So many of the checkpoints, the last among them, evenly spread; all where None."""

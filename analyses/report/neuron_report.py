@@ -31,14 +31,14 @@ def neuron_report(found: NeuronAnalysis, path: str | Path) -> Path:
     Path
         The file.
     """
-    series, languages = found.asked.series, found.asked.languages
-    names = {role: shown(language) for role, language in languages.items()}
+    asked, series = found.asked, found.asked.series
+    names = {"pivot": shown(asked.pivot), "target": shown(asked.target)}
     heading = f"Neurons, {names['pivot']} → {names['target']}"
     history = pd.DataFrame(series.history)
     counted = captioned(
         "neurons",
         says=words.neurons(found.counts),
-        figure=figures.neurons_figure(found.counts, **languages, history=history),
+        figure=figures.neurons_figure(found.counts, pivot=asked.pivot, target=asked.target, history=history),
         **names,
     )
     return write_page(
@@ -73,10 +73,10 @@ def _answers(found: NeuronAnalysis) -> Iterator[Answer]:
 
 
 def _status(effects: SetEffects) -> tuple[str, str]:
-    findings = effects.specificity_["finding"]
-    if (findings == Finding.SUPPORTED).any():
+    findings = set(effects.specificity_["finding"])
+    if Finding.SUPPORTED in findings:
         return "supported at some steps", "yes"
-    return ("unsupported", "no") if (findings == Finding.UNSUPPORTED).any() else ("not resolvable", "open")
+    return ("unsupported", "no") if Finding.UNSUPPORTED in findings else ("not resolvable", "open")
 
 
 def _settings(found: NeuronAnalysis) -> Iterator[str]:

@@ -15,8 +15,12 @@ from babelscope.core.languages import shown
 
 def neuron_sections(found: NeuronAnalysis, history: pd.DataFrame) -> Iterator[Section]:
     """Whether the sets matter, whether the scores are right, and the sets over training."""
-    over_steps: dict[str, Any] = {**found.asked.languages, "history": history}
-    names = {role: shown(language) for role, language in found.asked.languages.items()}
+    over_steps: dict[str, Any] = {
+        "pivot": found.asked.pivot,
+        "target": found.asked.target,
+        "history": history,
+    }
+    names = {"pivot": shown(found.asked.pivot), "target": shown(found.asked.target)}
 
     drawn = figures.set_effects_figure(found.effects, **over_steps) if found.effects is not None else None
     said = [found.selected_in_words(), *found.effects_in_words()]
@@ -25,7 +29,9 @@ def neuron_sections(found: NeuronAnalysis, history: pd.DataFrame) -> Iterator[Se
     validity, drawn, said = found.validity, None, []
     if validity is not None:
         drawn, said = (
-            figures.score_validity_figure(validity.table_, **found.asked.languages),
+            figures.score_validity_figure(
+                validity.table_, pivot=found.asked.pivot, target=found.asked.target
+            ),
             validity.verdict_,
         )
     yield captioned("neuron-scores", says=said, figure=drawn, **names)
