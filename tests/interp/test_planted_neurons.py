@@ -97,6 +97,6 @@ def test_tokens_taken_as_independent_make_neurons_out_of_topics():
         fired, tokens = found.sum("block")["total"].to_numpy(), found["tokens"].sum("block").to_numpy()
         rate, both = fired / tokens[:, None, None], fired.sum(0) / tokens.sum()
         error = np.sqrt((both * (1 - both)).clip(1e-12) * (1 / tokens).sum())
-        p = norm.sf((rate[1] - rate[0]) / error)  # two proportions of independent tokens
-        by_tokens += int((false_discovery_control(p, axis=None) <= 0.1).sum())
+        p = norm.sf((rate[1] - rate[0]) / error).ravel()  # two proportions of independent tokens
+        by_tokens += int((false_discovery_control(p) <= 0.1).sum())
     assert by_tokens > 100 >= 50 * by_blocks
