@@ -1,17 +1,17 @@
 """Which neurons decide between the pivot's and the target's identifier, where the target's is due.
 
-At the last position of the target's prompts of concept c, with y the log-odds of pivot against target, those of
-log-mean-exp over each set's logits as in `direction_effect`:
+At the last position of the target's prompts of concept c, with y the log-odds of pivot against target, those
+of log-mean-exp over each set's logits as in `direction_effect`:
 
     identifier_attribution    Σ_t a_t · ∂y/∂a_t, over the positions t of the prompt, along every path
     direct_effect             a · ⟨w, Jᵀ d⟩, at the last position only and along the direct path only
 
-a is a neuron's output, w its column of the down-projection, d = ∂y/∂normed the gradient at what the unembedding
-reads: the mean row of W_U of the pivot's set less that of the target's, where every spelling weighs what it weighs in y;
-J = A / σ is the final norm with its scale σ held at what it is, where A multiplies by the norm's weight and, in
-LayerNorm, takes the mean out first (Elhage et al., "A Mathematical Framework for Transformer Circuits", 2021).
-So the direct effect says what the unembedding reads of a neuron;
-not what later blocks make of it, nor that without it everything else would be scaled otherwise.
+a is a neuron's output and w its column of the down-projection. d = ∂y/∂normed is the gradient at what the
+unembedding reads: the mean row of W_U of the pivot's set less that of the target's, where a spelling weighs
+what it weighs in y. J = A / σ is the final norm with its scale σ held at what it is; A multiplies by the norm's
+weight and, in LayerNorm, takes the mean out first (Elhage et al., "A Mathematical Framework for Transformer
+Circuits", 2021). So the direct effect says what the unembedding reads of a neuron, not what later blocks make
+of it, nor that without it everything else would be scaled otherwise.
 
 Above 0 a neuron pushes toward the language. What pushes toward the pivot pushes away from the target.
 """
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 class _Toward(FromModel[PromptReading]):
     """A measure of how far neurons push toward either language.
 
-    Result: `total` (language, block, layer, neuron) and `tokens` (language, block), with the pivot and the target as
-    languages, concepts as blocks and prompts as tokens. `paired` says that a block's languages are two sides
-    of the same prompts, so that a null swaps them within it.
+    Result: `total` (language, block, layer, neuron) and `tokens` (language, block), with the pivot and the
+    target as languages, concepts as blocks and prompts as tokens. `paired` says that a block's languages are
+    two sides of the same prompts, so that a null swaps them within it.
 
     Parameters
     ----------
