@@ -250,6 +250,12 @@ class Anatomy:
                 handle.remove()
 
 
+def input_rows(projection: Any) -> Float[Tensor, "inputs outputs"]:
+    """What each input of a linear projection adds to its output, in either orientation of weights."""
+    weight = projection.weight.detach()
+    return weight if isinstance(projection, Conv1D) else weight.T
+
+
 def _part(root: nn.Module, path: str, *, what: str) -> Any:
     """Follow a path of names; where it ends too early, say what is there instead."""
     part: Any = root

@@ -24,7 +24,7 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from babelscope.core.errors import InputError
-from babelscope.interp.anatomy import Anatomy, Heads, Site
+from babelscope.interp.anatomy import Anatomy, Heads, Site, input_rows
 from babelscope.interp.families import Projections
 
 Part = Literal["query", "key", "value"]
@@ -158,7 +158,7 @@ class Attention:
     ) -> Float[Tensor, "batch head position width"]:
         """Queries, keys or values of one layer (from 0), of its attention's input; float32."""
         projection, columns = self._projection(layer, part), self.columns[part].flatten()
-        weight = projection.weight.T if isinstance(projection, Conv1D) else projection.weight
+        weight = input_rows(projection).T
         bias = None if projection.bias is None else projection.bias[columns]
         found = functional.linear(inputs, weight[columns], bias)
         return rearrange(found, "b t (h w) -> b h t w", w=self.heads.width).float()

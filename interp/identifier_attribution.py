@@ -6,12 +6,12 @@ of log-mean-exp over each set's logits as in `direction_effect`:
     identifier_attribution    Σ_t a_t · ∂y/∂a_t, over the positions t of the prompt, along every path
     direct_effect             a · ⟨w, Jᵀ d⟩, at the last position only and along the direct path only
 
-a is a neuron's output, w its column of the down-projection, d = ∂y/∂normed the gradient at what the
-unembedding reads: the mean row of W_U of the pivot's set less that of the target's, where every spelling
-weighs what it weighs in y; J = A / σ is the final norm with its scale σ held at what it is, where A
-multiplies by the norm's weight and, in LayerNorm, takes the mean out first (Elhage et al., "A Mathematical Framework for
-Transformer Circuits", 2021). So the direct effect says what the unembedding reads of a neuron; not what later
-blocks make of it, nor that without it everything else would be scaled otherwise.
+a is a neuron's output and w its column of the down-projection. d = ∂y/∂normed is the gradient at what the
+unembedding reads: the mean row of W_U of the pivot's set less that of the target's, where a spelling weighs
+what it weighs in y. J = A / σ is the final norm with its scale σ held at what it is; A multiplies by the
+norm's weight and, in LayerNorm, takes the mean out first (Elhage et al., "A Mathematical Framework for
+Transformer Circuits", 2021). So the direct effect says what the unembedding reads of a neuron, not what later blocks make
+of it, nor that without it everything else would be scaled otherwise.
 
 Above 0 a neuron pushes toward the language. What pushes toward the pivot pushes away from the target.
 """
@@ -182,6 +182,8 @@ class _Direct:
     def see(self, site: Site, layer: int, tensor: Tensor, batch: Batch) -> None:
         import torch
 
+        from babelscope.interp.anatomy import input_rows
+
         rows = [row for row, item in enumerate(batch.items) if item.index in self.odds.concept]
         items = [batch.items[row] for row in rows]
         where = torch.as_tensor(rows, dtype=torch.long, device=tensor.device)
@@ -193,7 +195,7 @@ class _Direct:
             normed = self.anatomy.final_norm(hidden)
             pulled = pulled_back(self.anatomy.final_norm, hidden, self.odds.gradient(normed, items))
             for of, (neurons, down) in enumerate(zip(self.neurons, self.anatomy.downs, strict=True)):
-                self.totals.add(of, neurons.float() * (pulled @ _writes(down).float().T), items)
+                self.totals.add(of, neurons.float() * (pulled @ input_rows(down).float().T), items)
             self.neurons = []
 
     def result(self) -> xr.Dataset:
@@ -222,11 +224,3 @@ def pulled_back(
     # ⟨Aᵀ moved / σ(0), h⟩ = |A·h|² / (σ(0) σ(h)), and |moved|² = |A·h|² / σ(h)².
     shrink = moved.square().sum(-1, keepdim=True) / (own * hidden.float()).sum(-1, keepdim=True)
     return pulled * shrink
-
-
-def _writes(down: nn.Module) -> Float[Tensor, "neuron d_model"]:
-    """What each neuron writes to the residual stream per unit of its output."""
-    from transformers.pytorch_utils import Conv1D
-
-    weight: Tensor = down.weight  # pyright: ignore[reportAssignmentType]
-    return weight if isinstance(down, Conv1D) else weight.T

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Contribution = Callable[[int, Tensor, Batch], Float[Tensor, "batch neuron"]]  # of a layer's tensor
 
 BLOCKS = 8  # of text, per language
+PIECE = 1 << 20  # neurons × positions looked at together: stays in the processor's cache
 
 
 class TextTotals(FromModel[TextReading]):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from babelscope.interp.neuron_totals import ObservedTotals
+from babelscope.interp.neuron_totals import PIECE, ObservedTotals
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from babelscope.interp.anatomy import Anatomy
     from babelscope.interp.batching import Batch
     from babelscope.interp.neuron_totals import Contribution
-
-
-PIECE = 1 << 20  # neurons × positions looked at together: stays in the processor's cache
 
 
 class TransferringNeurons(ObservedTotals):

@@ -25,10 +25,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from babelscope.interp.measure import Item, Observer
-from babelscope.interp.neuron_totals import ObservedTotals
+from babelscope.interp.neuron_totals import PIECE, ObservedTotals
 from babelscope.interp.streams import TextReading
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
         Float[Tensor, "row position turned"],
     ]
 
-PIECE = 1 << 20  # neurons × positions looked at together: stays in the processor's cache
 AT_ONCE = 1 << 22  # entries of patterns in memory together
 
 
@@ -60,7 +59,9 @@ class PlndFfn(ObservedTotals):
     random_init: ClassVar[bool] = True
 
     def contribution(self, anatomy: Anatomy) -> Contribution:
-        written = [_rows(down).square().sum(-1) for down in anatomy.downs]  # (neuron,) per layer
+        from babelscope.interp.anatomy import input_rows
+
+        written = [input_rows(down).float().square().sum(-1) for down in anatomy.downs]  # (neuron,) per layer
 
         def rows(layer: int, tensor: Tensor, batch: Batch) -> Float[Tensor, "batch neuron"]:
             return _squares(tensor, batch.real) * written[layer]
@@ -83,10 +84,12 @@ class PlndValue(ObservedTotals):
         import torch
         from einops import rearrange
 
+        from babelscope.interp.anatomy import input_rows
+
         shape = {"g": anatomy.heads.key_value, "w": anatomy.heads.width}
         gram = []
         for output in anatomy.attention_outputs:
-            written = rearrange(_rows(output), "(g h w) d -> g w h d", **shape)
+            written = rearrange(input_rows(output).float(), "(g h w) d -> g w h d", **shape)
             gram.append(written @ written.mT)  # of the query heads that share a value
 
         def rows(layer: int, tensor: Tensor, batch: Batch) -> Float[Tensor, "batch neuron"]:
@@ -246,11 +249,3 @@ def _squares(
     size = max(1, PIECE // tensor[0].numel())
     pieces = zip(weights.split(size), tensor.split(size), strict=True)
     return torch.cat([(weight @ piece.float().square())[:, 0] for weight, piece in pieces])
-
-
-def _rows(projection: Any) -> Float[Tensor, "inputs outputs"]:
-    """What each input of a projection writes."""
-    from transformers.pytorch_utils import Conv1D
-
-    weight = projection.weight.detach().float()
-    return weight if isinstance(projection, Conv1D) else weight.T

@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from babelscope.interp.measure import Item, Observe, Observer
+from babelscope.interp.neuron_totals import PIECE
 from babelscope.interp.prompt_texts import NOTHING
 from babelscope.interp.streams import TextReading, TextStream
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from babelscope.interp.batching import Batch
 
 TOP = 3  # windows, per neuron and language
-PIECE = 1 << 20  # neurons × positions looked at together: stays in the processor's cache
 
 
 class TopActivations(Observe[TextReading]):

@@ -17,15 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers.pytorch_utils import Conv1D
 
 from babelscope.core.errors import InputError
-from babelscope.interp.anatomy import Anatomy
+from babelscope.interp.anatomy import Anatomy, input_rows
 from babelscope.interp.directions import before_norm
 from babelscope.interp.lens import BLOCK
 
@@ -71,9 +69,8 @@ def written(anatomy: Anatomy, neurons: Mapping[int, Sequence[int]]) -> Float[Ten
         raise InputError("no neurons were given; name at least one, such as {0: [12]}")
     rows = []
     for layer, chosen in neurons.items():
-        down: Any = anatomy.downs[layer]
-        weight = down.weight if isinstance(down, Conv1D) else down.weight.T  # (neuron, d_model)
-        rows.append(weight[torch.as_tensor(chosen, device=weight.device)].detach())
+        every = input_rows(anatomy.downs[layer])  # (neuron, d_model)
+        rows.append(every[torch.as_tensor(chosen, device=every.device)])
     return torch.cat(rows)
 
 

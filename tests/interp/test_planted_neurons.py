@@ -14,6 +14,7 @@ from babelscope.interp.anatomy import Anatomy
 from babelscope.interp.neuron_totals import ObservedTotals
 from babelscope.interp.neurons import TransferringNeurons
 from babelscope.interp.observe import observe
+from babelscope.interp.plnd import PlndFfn
 from babelscope.interp.selection import Fdr
 from babelscope.interp.streams import TextReading, TextStream
 from tests.conftest import FAMILY_CONFIGS
@@ -31,6 +32,8 @@ def observed(measure: type[ObservedTotals], anatomy: Anatomy, reading: TextReadi
 
 
 FIRING = pytest.param("transferring_neurons", partial(observed, TransferringNeurons), id="firing")
+PLND = pytest.param("plnd_ffn", partial(observed, PlndFfn), id="plnd")
+SCORES = [FIRING, PLND]
 
 
 def found_and_false(method: str, measured: Measured, family: str, seed: int) -> tuple[int, int, int]:
@@ -51,14 +54,14 @@ def check(found: int, false: int, planted: int) -> None:
     assert found / max(1, found + false) >= 0.9
 
 
-@pytest.mark.parametrize(("method", "measured"), [FIRING])
+@pytest.mark.parametrize(("method", "measured"), SCORES)
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_planted_neurons_are_found(family, method, measured):
     check(*found_and_false(method, measured, family, seed=0))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "measured"), [FIRING])
+@pytest.mark.parametrize(("method", "measured"), SCORES)
 @pytest.mark.parametrize("family", FAMILY_CONFIGS)
 def test_planted_neurons_are_found_in_every_architecture(family, method, measured):
     counts = [found_and_false(method, measured, family, seed=seed) for seed in (1, 2)]
@@ -76,13 +79,13 @@ def reporting(method: str, measured: Measured, models: int) -> int:
     return some
 
 
-@pytest.mark.parametrize(("method", "measured"), [FIRING])
+@pytest.mark.parametrize(("method", "measured"), SCORES)
 def test_where_nothing_was_planted_nothing_is_found(method, measured):
     assert reporting(method, measured, models=3) == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "measured"), [FIRING])
+@pytest.mark.parametrize(("method", "measured"), SCORES)
 def test_of_ten_models_in_which_nothing_was_planted_at_most_one_reports_a_neuron(method, measured):
     assert reporting(method, measured, models=10) <= 1
 
