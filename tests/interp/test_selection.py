@@ -252,3 +252,13 @@ def test_a_rules_configuration_tells_it_from_others():
     ]
     assert len({str(rule.config) for rule in rules}) == len(rules)
     assert Fdr("plnd_ffn", reference=data).config == Fdr("plnd_ffn", reference=data.copy(deep=True)).config
+
+
+def test_a_random_model_is_beside_signed_scores_in_pairs_too():
+    rng = np.random.default_rng(0)
+    toward = rng.normal(0, 0.2, (12, 200)) + np.where(np.arange(200) < 20, 1.0, 0)  # of concepts
+    untrained = rng.normal(0, 0.2, (12, 200))
+    found, reference = (totals(np.stack([of, -of]), 1, paired=1) for of in (toward, untrained))
+    selection = Fdr("identifier_attribution", reference=reference)(found)
+    members = of(selection, "python")
+    assert set(range(20)) <= members and len(members) <= 24
