@@ -120,7 +120,10 @@ class NeuronAnalysis:
         ]
         score = METHODS[self.asked.score].label.lower()
         by = f"by {score} and rule {self.asked.rule.value!r}"
-        return f"At step {steps.max():,}, {by}: {', '.join(found)}."
+        said = f"At step {steps.max():,}, {by}: {', '.join(found)}."
+        if self.validity is not None and self.validity.unsupported(self.asked.score):
+            said += " In some language exact ablation does not support the score itself: it is unsupported."
+        return said
 
     @property
     def table(self) -> pd.DataFrame:

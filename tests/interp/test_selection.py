@@ -8,6 +8,7 @@ import xarray as xr
 from scipy.stats import ttest_ind, ttest_rel
 
 from babelscope.core.errors import InputError
+from babelscope.interp import selection as selection_module
 from babelscope.interp.lape import Thresholds
 from babelscope.interp.neuron_blocks import cells_of, given_away
 from babelscope.interp.one_against_others import FUDGE, OneAgainstOthers
@@ -262,3 +263,11 @@ def test_a_random_model_is_beside_signed_scores_in_pairs_too():
     selection = Fdr("identifier_attribution", reference=reference)(found)
     members = of(selection, "python")
     assert set(range(20)) <= members and len(members) <= 24
+
+
+def test_the_random_model_is_hashed_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(selection_module, "digest", lambda document: calls.append(document) or "hash")
+    rule = Fdr("plnd_ffn", reference=totals(np.ones((2, 4, 4)), 1.0))
+    assert [rule.config["reference"] for _ in range(3)] == ["hash"] * 3
+    assert len(calls) == 1
