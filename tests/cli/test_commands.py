@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from babelscope.analyses.neuron_questions import NeuronQuestions
 from babelscope.cli import COMMANDS, main
 from babelscope.corpora.mix import LanguageShare, Mix
 from tests.questions import TEXTS
@@ -165,6 +166,16 @@ def test_a_dry_run_says_the_cost_and_stores_nothing(make_run, capsys):
     assert cost["bytes_to_read"] > 10_000
     assert cost["seconds"] > 0
     assert not (run / ".babelscope" / "store").exists()
+
+
+def test_a_dry_run_says_what_neurons_would_cost_where_they_are_asked_for(make_run, capsys, monkeypatch):
+    run = with_text(make_run(steps=(0, 10)))
+    monkeypatch.setattr(NeuronQuestions, "plan", lambda _self, **how: {"scores": how})
+    dry = ["analyze", str(run), *ANALYZE, "--dry-run", "--json"]
+    assert main(dry) == 0
+    assert "neurons" not in json.loads(capsys.readouterr().out)
+    assert main([*dry, "--also", "neurons", "--dtype", "bfloat16"]) == 0
+    assert json.loads(capsys.readouterr().out)["neurons"]["scores"]["dtype"] == "bfloat16"
 
 
 def test_a_shard_measures_its_part_and_the_last_one_writes_the_report(make_run, capsys):
