@@ -88,8 +88,8 @@ def command(
     """Which neurons serve which language, whether ablating them hurts it, and how they live over training.
 
     Results go to the same store as those of `analyze`, which shows them with --also neurons; after a kill the
-    same command computes only what is missing. neurons.csv has a row for each neuron that ever was a
-    language's: a table to filter.
+    same command computes only what is missing. neurons.csv has a row for each neuron that was a language's at
+    two checkpoints in a row, or at the last: a table to filter.
     """
     require_dtype(dtype)
     part = Shard.parse(shard) if shard is not None else Shard.from_environment()

@@ -218,6 +218,14 @@ def test_neurons_in_shards_a_dry_run_between_them_and_a_report(make_run, capsys)
     assert all((run / "analysis" / f"neurons.{kind}").exists() for kind in ("html", "json", "csv"))
 
 
+def test_the_neurons_of_one_checkpoint_are_a_table_too(make_run, capsys):
+    run = with_text(make_run(steps=(0,)))
+    assert main(["neurons", str(run), *ANALYZE, "--ablate", "0", "--exact", "0"]) == 0
+    assert "One checkpoint has no training to follow" in (run / "analysis" / "neurons.html").read_text()
+    header = (run / "analysis" / "neurons.csv").read_text().splitlines()[0]
+    assert header.startswith("language,layer,neuron,born,died,")
+
+
 def test_ranks_of_a_launcher_are_shards_and_a_given_shard_goes_before_them(make_run, capsys, monkeypatch):
     run = with_text(make_run(steps=(0, 10)))
     monkeypatch.setenv("RANK", "1")
