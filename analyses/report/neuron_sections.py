@@ -22,8 +22,10 @@ def neuron_sections(found: NeuronAnalysis, history: pd.DataFrame) -> Iterator[Se
     }
     names = {"pivot": shown(found.asked.pivot), "target": shown(found.asked.target)}
 
-    drawn = figures.set_effects_figure(found.effects, **over_steps) if found.effects is not None else None
-    said = [found.selected_in_words(), *found.effects_in_words()]
+    drawn, said = None, []
+    if found.effects is not None:
+        drawn = figures.set_effects_figure(found.effects, **over_steps)
+        said = [found.selected_in_words(), *found.effects_in_words()]
     yield captioned("neuron-effects", says=said, figure=drawn, **names)
 
     validity, drawn, said = found.validity, None, []
