@@ -10,8 +10,8 @@ a is a neuron's output and w its column of the down-projection. d = ∂y/∂norm
 unembedding reads: the mean row of W_U of the pivot's set less that of the target's, where a spelling weighs
 what it weighs in y. J = A / σ is the final norm with its scale σ held at what it is; A multiplies by the
 norm's weight and, in LayerNorm, takes the mean out first (Elhage et al., "A Mathematical Framework for
-Transformer Circuits", 2021). So the direct effect says what the unembedding reads of a neuron, not what later blocks make
-of it, nor that without it everything else would be scaled otherwise.
+Transformer Circuits", 2021). So the direct effect says what the unembedding reads of a neuron, not what later
+blocks make of it, nor that without it everything else would be scaled otherwise.
 
 Above 0 a neuron pushes toward the language. What pushes toward the pivot pushes away from the target.
 """
