@@ -119,7 +119,12 @@ class Analysis:
 
     def with_neurons(self, found: NeuronAnalysis) -> Analysis:
         """The same, with what more is known of neurons."""
-        return replace(self, further_neurons=found, notes=(*self.notes, *found.notes))
+        return replace(
+            self,
+            further_neurons=found,
+            findings=tuple(dict.fromkeys((*self.findings, *found.findings))),
+            notes=(*self.notes, *found.notes),
+        )
 
     @property
     def cautions(self) -> list[str]:

@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from babelscope.analyses import tables
+from babelscope.analyses.neuron_births import lives
 from babelscope.analyses.neuron_life import NeuronLife
 from babelscope.analyses.neuron_questions import NeuronQuestions, RuleName
 from babelscope.analyses.score_validity import ScoreValidity
@@ -73,6 +74,8 @@ class NeuronAnalysis:
     selected
         step, language, count, expected (by the same rule, blocks given to languages at random) and their
         ratio, the false-discovery rate.
+    scores
+        By the score that sets are made of: (step, language, layer, neuron).
     members
         The neurons of each language: bool (step, language, layer, neuron).
     life
@@ -89,6 +92,7 @@ class NeuronAnalysis:
     findings: tuple[Finding, ...]
     counts: pd.DataFrame
     selected: pd.DataFrame
+    scores: xr.DataArray
     members: xr.DataArray
     life: NeuronLife | None
     effects: SetEffects | None
@@ -120,19 +124,24 @@ class NeuronAnalysis:
         ]
         score = METHODS[self.asked.score].label.lower()
         by = f"by {score} and rule {self.asked.rule.value!r}"
-        return f"At step {steps.max():,}, {by}: {', '.join(found)}."
+        said = f"At step {steps.max():,}, {by}: {', '.join(found)}."
+        if self.validity is not None and self.validity.unsupported(self.asked.score):
+            said += " In some language exact ablation does not support the score itself: it is unsupported."
+        return said
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for every neuron that ever was a language's; empty where there is no training to follow."""
-        return self.life.table_ if self.life is not None else pd.DataFrame()
+        """A row for every neuron that ever was settled as a language's, as `NeuronLife.table_`."""
+        if self.life is not None:
+            return self.life.table_
+        return lives(self.members, self.scores, pivot=self.asked.pivot, halves=None)
 
     def tables(self) -> Mapping[str, pd.DataFrame]:
         """Every table, by name."""
-        found = {"counts": self.counts, "selected": self.selected}
+        found = {"counts": self.counts, "selected": self.selected, "neurons": self.table}
         if self.life is not None:
             life = self.life
-            found |= {"neurons": life.table_, "identity": life.identity_, "births_and_deaths": life.counts_}
+            found |= {"identity": life.identity_, "births_and_deaths": life.counts_}
             found |= {"layers": life.layers_, "flow": life.flow_, "origin": life.origin_}
         if self.effects is not None:
             found |= {"effects": self.effects.table_, "specificity": self.effects.specificity_}
@@ -189,12 +198,12 @@ def analyse_neurons(asked: NeuronQuestions, found: NeuronResults) -> NeuronAnaly
     data, name = found.scored[asked.score], str(asked.score)
     steps = data["step"].to_numpy()
     selections = [found.rule(data.sel(step=step)) for step in steps]
-    members = _over_steps(selections, steps)
+    members, scored = _over_steps(selections, steps), scores(data, name)
     life = None
     if len(steps) > 1:
         life = NeuronLife(
             members,
-            scores(data, name),
+            scored,
             pivot=asked.pivot,
             target=asked.target,
             halves=_halves(found.rule, data, notes),
@@ -208,6 +217,7 @@ def analyse_neurons(asked: NeuronQuestions, found: NeuronResults) -> NeuronAnaly
         findings=found.findings,
         counts=tables.neurons(found.scored),
         selected=_selected(selections, steps),
+        scores=scored,
         members=members,
         life=life,
         effects=SetEffects(found.ablated, pivot=asked.pivot, target=asked.target) if found.ablated else None,

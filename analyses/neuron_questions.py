@@ -17,6 +17,7 @@ import numpy as np
 
 from babelscope.analyses.planning import plan
 from babelscope.analyses.questions import Questions
+from babelscope.analyses.sharding import Shard
 from babelscope.analyses.sweep import Results, sweep
 from babelscope.checkpoints.series import Series
 from babelscope.core.errors import InputError
@@ -189,8 +190,8 @@ class NeuronQuestions:
         Until every score is known the sets are not: what they would cost is then told of the paper's rule's.
         """
         cost = {"scores": plan(self.series, self.scoring(), **how)}
-        known = cost["scores"]["results_missing"] == 0
-        rule = self.rule_of(sweep(self.series, self.scoring())) if known else Lape()
+        missing = cost["scores"]["results_missing"] > 0
+        rule = Lape() if missing else self._known_rule(dtype=how.get("dtype", "float32"))
         for name, number, measures in (
             ("sets", self.ablated, self.ablating(rule)),
             ("single neurons", self.exact, self.exactly()),
@@ -198,3 +199,9 @@ class NeuronQuestions:
             if number != 0:
                 cost[name] = plan(self.some(number), measures, **how)
         return cost
+
+    def _known_rule(self, *, dtype: str) -> Rule:
+        """The rule, if every score is stored; the paper's until then. Nothing is computed."""
+        nobody = Shard(len(self.series) + 1, len(self.series) + 2)  # has no checkpoint, nor the random model
+        scored = sweep(self.series, self.scoring(), dtype=dtype, shard=nobody)
+        return Lape() if scored.owed else self.rule_of(scored)

@@ -134,9 +134,9 @@ class SetEffects:
 
 
 def _trained(table: pd.DataFrame, language: str, mode: Mode) -> pd.DataFrame:
-    """One set in one mode at every step but 0."""
+    """One set in one mode at every step but 0, where there are others."""
     step, of, how = (table[name].to_numpy() for name in CELL)
-    kept = np.flatnonzero((step > 0) & (of == language) & (how == mode))
+    kept = np.flatnonzero(((step > 0) | (step.max() == 0)) & (of == language) & (how == mode))
     return table.iloc[kept].reset_index(drop=True)
 
 
@@ -288,6 +288,7 @@ def _sentence(opening: str, claim: str, table: pd.DataFrame, *, unit: str, form:
     """At how many trained checkpoints a claim is supported, unsupported or not resolvable."""
     more = f"{claim}, more than matched random sets do"
     finding, estimate = table["finding"].to_numpy(), table["estimate"].to_numpy()
+    of_all = f"of {len(table)} trained checkpoints" if table["step"].max() > 0 else "of 1 checkpoint"
     supported, unsupported, unresolved = (np.flatnonzero(finding == of) for of in Finding)
     empty = np.count_nonzero(table["size"].to_numpy() == 0)
     rest = [f"{Finding.UNSUPPORTED} at {len(unsupported)}"] if len(unsupported) else []
@@ -295,11 +296,11 @@ def _sentence(opening: str, claim: str, table: pd.DataFrame, *, unit: str, form:
         without = f" ({empty} without any)" if empty else ""
         rest.append(f"{Finding.UNRESOLVED} at {len(unresolved)}{without}")
     if not len(supported):
-        return f"{opening} that this {more}, is {' and '.join(rest)} of {len(table)} trained checkpoints."
+        return f"{opening} that this {more}, is {' and '.join(rest)} {of_all}."
     best = table.iloc[supported[np.abs(estimate[supported]).argmax()]]
     value, low, high = (format(best[name], form) for name in ("estimate", "low", "high"))
     others = f" ({', '.join(rest)})" if rest else ""
     return (
-        f"{opening} this {more}, at {len(supported)} of {len(table)} trained checkpoints{others}; most at"
+        f"{opening} this {more}, at {len(supported)} {of_all}{others}; most at"
         f" step {best['step']:,}, by {value} ({low} to {high}) {unit}."
     )

@@ -39,7 +39,7 @@ def given_away(cells: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> Int[n
     real = cells["language"].to_numpy()
     if cells.attrs["paired"]:
         within = np.tile(real.reshape(-1, len(cells.attrs["languages"])), (draws, 1, 1))
-        random = rng.permuted(within, axis=2).reshape(draws, -1)
+        random = rng.permuted(within, axis=2).reshape(draws, real.size)
     else:
         random = rng.permuted(np.tile(real, (draws, 1)), axis=1)
     return np.concatenate([real[None], random])

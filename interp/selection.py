@@ -177,14 +177,11 @@ class Fdr:
 
     @property
     def config(self) -> dict[str, Any]:
-        reference = None
-        if self.reference is not None:
-            reference = digest([self.reference[name].to_numpy().tolist() for name in ("total", "tokens")])
         return {
             "rule": "fdr",
             "method": self.method,
             "level": self.level,
-            "reference": reference,
+            "reference": self._reference_digest,
             "most": self.most,
         }
 
@@ -217,6 +214,13 @@ class Fdr:
             members.append(np.isin(everyone, strongest[:most]))
             null_count.append([min(most, p.rejected(draw, self.level)) for draw in range(1, DRAWS + 1)])
         return Selection.of(found, np.stack(members), q=np.stack(q), null_count=np.array(null_count))
+
+    @cached_property
+    def _reference_digest(self) -> str | None:
+        """Made once: every key of every checkpoint asks for it, and it takes seconds."""
+        if self.reference is None:
+            return None
+        return digest([self.reference[name].to_numpy().tolist() for name in ("total", "tokens")])
 
     @cached_property
     def _random(self) -> OneAgainstOthers | None:

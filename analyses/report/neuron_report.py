@@ -12,7 +12,7 @@ from babelscope.analyses.neuron_analysis import NeuronAnalysis
 from babelscope.analyses.report import words
 from babelscope.analyses.report.neuron_sections import neuron_sections
 from babelscope.analyses.report.page import Answer, captioned, write_page
-from babelscope.analyses.set_effects import Finding, SetEffects
+from babelscope.analyses.set_effects import JUDGED, Finding, SetEffects
 from babelscope.core.languages import shown
 
 
@@ -73,7 +73,8 @@ def _answers(found: NeuronAnalysis) -> Iterator[Answer]:
 
 
 def _status(effects: SetEffects) -> tuple[str, str]:
-    findings = set(effects.specificity_["finding"])
+    table = effects.specificity_
+    findings = set(table["finding"][table["mode"] == JUDGED])
     if Finding.SUPPORTED in findings:
         return "supported at some steps", "yes"
     return ("unsupported", "no") if Finding.UNSUPPORTED in findings else ("not resolvable", "open")

@@ -88,8 +88,8 @@ def command(
     """Which neurons serve which language, whether ablating them hurts it, and how they live over training.
 
     Results go to the same store as those of `analyze`, which shows them with --also neurons; after a kill the
-    same command computes only what is missing. neurons.csv has a row for each neuron that ever was a
-    language's: a table to filter.
+    same command computes only what is missing. neurons.csv has a row for each neuron that was a language's at
+    two checkpoints in a row, or at the last: a table to filter.
     """
     require_dtype(dtype)
     part = Shard.parse(shard) if shard is not None else Shard.from_environment()
@@ -114,7 +114,11 @@ def command(
     if dry_run:
         cost = wanted.plan(device=device, dtype=dtype, shard=part)
         emit(cost) if as_json else say(
-            *(f"{name.replace('_', ' ')}: {value}" for name, value in cost.items())
+            *(
+                f"{of}, {name.replace('_', ' ')}: {value}"
+                for of, costs in cost.items()
+                for name, value in costs.items()
+            )
         )
         return 0
     from babelscope.analyses.neuron_analysis import analyse_neurons, measure_neurons
@@ -124,7 +128,10 @@ def command(
     how: dict[str, Any] = {"device": device, "dtype": dtype, "prefetch": not no_prefetch}
     found = measure_neurons(wanted, **how, shard=part)
     if found.owed:
-        return owed_by_others(found.owed[0], part, as_json=as_json)
+        code = owed_by_others(found.owed[0], part, as_json=as_json)
+        if found.rule is None and not as_json:
+            say("sets are made of the scores: once these are all there, each shard ablates its part")
+        return code
     if part != WHOLE:
         found = measure_neurons(wanted, **how)
     analysis = analyse_neurons(wanted, found)

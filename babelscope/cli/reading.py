@@ -18,6 +18,7 @@ from babelscope.core.files import write_json
 if TYPE_CHECKING:
     from babelscope.analyses.analysis import Analysis
     from babelscope.analyses.neuron_analysis import NeuronAnalysis
+    from babelscope.analyses.neuron_questions import NeuronQuestions
     from babelscope.analyses.sweep import Results
     from babelscope.interp.measure import Measure
 
@@ -39,10 +40,13 @@ class Reading:
         return self.questions.measures(self.series, lens=self.lens, also=self.also)
 
     def plan(self, *, device: str | None, dtype: str, shard: Shard) -> dict[str, Any]:
-        """What `sweep` would cost."""
+        """What `sweep` would cost, and `neurons` where they are asked for."""
         from babelscope.analyses.planning import plan
 
-        return plan(self.series, self._measures(), device=device, dtype=dtype, shard=shard)
+        how: dict[str, Any] = {"device": device, "dtype": dtype}
+        cost = plan(self.series, self._measures(), shard=shard, **how)
+        # All of them, whatever the shard: the one that ends last measures them.
+        return cost | ({"neurons": self._about_neurons().plan(**how)} if Extra.NEURONS in self.also else {})
 
     def sweep(
         self,
@@ -68,10 +72,14 @@ class Reading:
     def neurons(self, **how: Any) -> NeuronAnalysis:
         """What the neurons show, by the paper's rule; `how` is as for `sweep`."""
         from babelscope.analyses.neuron_analysis import analyse_neurons, measure_neurons
+
+        asked = self._about_neurons()
+        return analyse_neurons(asked, measure_neurons(asked, **how))
+
+    def _about_neurons(self) -> NeuronQuestions:
         from babelscope.analyses.neuron_questions import NeuronQuestions
 
-        asked = NeuronQuestions(self.series, self.questions)
-        return analyse_neurons(asked, measure_neurons(asked, **how))
+        return NeuronQuestions(self.series, self.questions)
 
 
 def audited(series: Series, *, keep_flagged: bool) -> Series:

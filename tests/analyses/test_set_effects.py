@@ -210,6 +210,13 @@ def test_sets_speak_for_their_own_language_where_removing_them_moves_the_choice_
     assert (turned.choice_["finding"] == Finding.UNSUPPORTED).all()
 
 
+def test_the_first_checkpoint_alone_is_judged_too():
+    results = {name: data.isel(step=[0]) for name, data in invented(own={"php": 0.3}).items()}
+    found = concluded(results)
+    assert "PHP's neurons (20) zeroed: this costs PHP more" in found.verdict_
+    assert "at 1 of 1 checkpoint; most at step 0" in found.verdict_
+
+
 def test_without_prompts_there_is_nothing_of_the_choice():
     found = concluded(invented())
     assert found.choice_ is None

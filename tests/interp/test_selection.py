@@ -8,6 +8,7 @@ import xarray as xr
 from scipy.stats import ttest_ind, ttest_rel
 
 from babelscope.core.errors import InputError
+from babelscope.interp import selection as selection_module
 from babelscope.interp.lape import Thresholds
 from babelscope.interp.neuron_blocks import cells_of, given_away
 from babelscope.interp.one_against_others import FUDGE, OneAgainstOthers
@@ -252,3 +253,22 @@ def test_a_rules_configuration_tells_it_from_others():
     ]
     assert len({str(rule.config) for rule in rules}) == len(rules)
     assert Fdr("plnd_ffn", reference=data).config == Fdr("plnd_ffn", reference=data.copy(deep=True)).config
+
+
+def test_a_random_model_is_beside_signed_scores_in_pairs_too():
+    rng = np.random.default_rng(0)
+    toward = rng.normal(0, 0.2, (12, 200)) + np.where(np.arange(200) < 20, 1.0, 0)  # of concepts
+    untrained = rng.normal(0, 0.2, (12, 200))
+    found, reference = (totals(np.stack([of, -of]), 1, paired=1) for of in (toward, untrained))
+    selection = Fdr("identifier_attribution", reference=reference)(found)
+    members = of(selection, "python")
+    assert set(range(20)) <= members
+    assert len(members) <= 24
+
+
+def test_the_random_model_is_hashed_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(selection_module, "digest", lambda document: calls.append(document) or "hash")
+    rule = Fdr("plnd_ffn", reference=totals(np.ones((2, 4, 4)), 1.0))
+    assert [rule.config["reference"] for _ in range(3)] == ["hash"] * 3
+    assert len(calls) == 1
