@@ -17,7 +17,7 @@ import xarray as xr
 from babelscope.analyses import tables
 from babelscope.analyses.neuron_births import lives
 from babelscope.analyses.neuron_life import NeuronLife
-from babelscope.analyses.neuron_questions import NeuronQuestions
+from babelscope.analyses.neuron_questions import NeuronQuestions, RuleName
 from babelscope.analyses.score_validity import ScoreValidity
 from babelscope.analyses.set_effects import SetEffects
 from babelscope.analyses.sweep import Results, sweep
@@ -171,10 +171,10 @@ class NeuronAnalysis:
 def measure_neurons(asked: NeuronQuestions, **how: Any) -> NeuronResults:
     """Measure what is missing; `how` is as for `sweep`, and so is what is raised.
 
-    Where other shards owe scores that a rule needs, nothing is ablated yet.
+    Where other shards owe what the rule takes from other models, nothing is ablated yet.
     """
     scored = sweep(asked.series, asked.scoring(), **how)
-    if scored.owed:
+    if scored.owed and asked.rule is not RuleName.LAPE:
         return NeuronResults(scored, None, None, None)
     rule = asked.rule_of(scored)
     ablated, exact = (

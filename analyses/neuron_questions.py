@@ -25,6 +25,7 @@ from babelscope.interp.activations import excerpts
 from babelscope.interp.attribution import GradientAttribution
 from babelscope.interp.identifier_attribution import DirectEffect, IdentifierAttribution
 from babelscope.interp.measure import FromModel
+from babelscope.interp.neuron_blocks import DRAWS
 from babelscope.interp.neuron_scores import method_of
 from babelscope.interp.neurons import TransferringNeurons
 from babelscope.interp.plnd import PlndFfn, PlndKey, PlndQuery, PlndValue
@@ -36,6 +37,9 @@ from babelscope.interp.top_activations import TopActivations
 
 ABLATED_TOKENS = 4_000  # of a language: it is read for every set, mode and random set
 EXACT_TOKENS = 1_000  # of a language: it is read for every neuron of the sample
+
+
+LOWEST = 1 / (DRAWS + 1)  # the real way of giving blocks to languages counts as one of the random ones
 
 
 class RuleName(StrEnum):
@@ -91,8 +95,11 @@ class NeuronQuestions:
                 f"rule {self.rule.value!r} is about how often neurons fire, not about {self.score.value};"
                 " give --rule fdr"
             )
-        if not 0 < self.level < 1:
-            raise InputError(f"a false-discovery rate of {self.level:g}: give one between 0 and 1")
+        if not LOWEST <= self.level < 1:
+            raise InputError(
+                f"a false-discovery rate of {self.level:g}: give one from {LOWEST:.3f}, which {DRAWS} random"
+                " draws resolve, up to 1"
+            )
         if self.most is not None and not 0 < self.most <= 1:
             raise InputError(f"at most {self.most:g} of all neurons: give a share between 0 and 1")
         if (self.ablated or 0) < 0 or self.exact < 0:
