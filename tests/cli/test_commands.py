@@ -192,46 +192,6 @@ def test_a_shard_measures_its_part_and_the_last_one_writes_the_report(make_run, 
     assert (run / "analysis" / "report.html").exists()
 
 
-def test_neurons_in_shards_a_dry_run_between_them_and_a_report(make_run, capsys):
-    """Scores first, since sets are made of them; then each shard's sets."""
-    run = with_text(make_run(steps=(0, 10)))
-    neurons = ["neurons", str(run), *ANALYZE, "--rule", "fdr", "--score", "direct_effect", "--fdr", "0.2"]
-    neurons += ["--ablate", "1", "--exact", "0"]
-
-    def stored() -> list[Path]:
-        return sorted((run / ".babelscope" / "store").rglob("*.nc"))
-
-    assert main([*neurons, "--shard", "1/2"]) == 0
-    assert "owed by other shards: checkpoint-10, the random model" in capsys.readouterr().out
-    before = stored()
-    assert main([*neurons, "--shard", "1/2", "--dry-run"]) == 0
-    assert "scores, results missing: 0" in capsys.readouterr().out
-    assert stored() == before
-    assert main([*neurons, "--shard", "2/2"]) == 0
-    assert "owed by other shards: checkpoint-10" in capsys.readouterr().out
-    assert main([*neurons, "--shard", "1/2", "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
-    assert {row["step"] for row in document["tables"]["specificity"]} == {10}
-    before = stored()
-    assert main([*neurons, "--json"]) == 0
-    assert stored() == before
-    assert all((run / "analysis" / f"neurons.{kind}").exists() for kind in ("html", "json", "csv"))
-
-
-def test_the_neurons_of_one_checkpoint_are_a_table_too(make_run, capsys):
-    run = with_text(make_run(steps=(0,)))
-    assert main(["neurons", str(run), *ANALYZE, "--ablate", "0", "--exact", "0"]) == 0
-    page = (run / "analysis" / "neurons.html").read_text()
-    for said in (
-        "One checkpoint has no training to follow",
-        "No sets were ablated.",
-        "No single neurons were",
-    ):
-        assert said in page
-    header = (run / "analysis" / "neurons.csv").read_text().splitlines()[0]
-    assert header.startswith("language,layer,neuron,born,died,")
-
-
 def test_ranks_of_a_launcher_are_shards_and_a_given_shard_goes_before_them(make_run, capsys, monkeypatch):
     run = with_text(make_run(steps=(0, 10)))
     monkeypatch.setenv("RANK", "1")

@@ -106,6 +106,27 @@ def test_shards_score_their_parts_and_whoever_finds_nothing_owed_goes_on(run, ca
     assert document(capsys)["tables"]["specificity"]
 
 
+def test_a_dry_run_computes_nothing_for_other_shards(run, capsys):
+    """Though this shard's scores are all there, and a rule could be made were the others'."""
+    command = ["neurons", str(run), *ASKED, "--rule", "frozen", "--exact", "0", "--ablate", "0"]
+    assert main([*command, "--shard", "1/2"]) == 0
+    assert "once these are all there, each shard ablates its part" in capsys.readouterr().out
+    before = stored(run)
+    assert main([*command, "--shard", "1/2", "--dry-run"]) == 0
+    assert "scores, results missing: 0" in capsys.readouterr().out
+    assert stored(run) == before
+
+
+def test_the_neurons_of_one_checkpoint_are_a_table_too(make_run):
+    run = with_text(make_run(steps=(0,)))
+    options = ["--rule", "fdr", "--fdr", "0.2", "--score", "direct_effect", "--ablate", "0", "--exact", "0"]
+    assert main(["neurons", str(run), *ASKED, *options]) == 0
+    page = (run / "analysis" / "neurons.html").read_text("utf-8")
+    for said in ("One checkpoint has no training to follow", "No sets were ablated.", "No single neurons"):
+        assert said in page
+    assert {"language", "layer", "neuron", "born"} <= set(pd.read_csv(run / "analysis" / "neurons.csv"))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
