@@ -288,9 +288,8 @@ def _sentence(opening: str, claim: str, table: pd.DataFrame, *, unit: str, form:
     """At how many trained checkpoints a claim is supported, unsupported or not resolvable."""
     more = f"{claim}, more than matched random sets do"
     finding, estimate = table["finding"].to_numpy(), table["estimate"].to_numpy()
-    of_all = (
-        f"of {len(table)} trained checkpoints" if table["step"].to_numpy().max() > 0 else "of 1 checkpoint"
-    )
+    trained = table["step"].to_numpy().max() > 0
+    of_all = f"of {len(table)} trained checkpoints" if trained else "of 1 checkpoint"
     supported, unsupported, unresolved = (np.flatnonzero(finding == of) for of in Finding)
     empty = np.count_nonzero(table["size"].to_numpy() == 0)
     rest = [f"{Finding.UNSUPPORTED} at {len(unsupported)}"] if len(unsupported) else []
