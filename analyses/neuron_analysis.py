@@ -15,15 +15,17 @@ import pandas as pd
 import xarray as xr
 
 from babelscope.analyses import tables
+from babelscope.analyses.attention_neurons import attention_in_words, attention_neurons
 from babelscope.analyses.neuron_births import lives
 from babelscope.analyses.neuron_life import NeuronLife
 from babelscope.analyses.neuron_questions import NeuronQuestions, RuleName
-from babelscope.analyses.score_validity import ScoreValidity
+from babelscope.analyses.score_validity import JUDGED, ScoreValidity
 from babelscope.analyses.set_effects import SetEffects
 from babelscope.analyses.sweep import Results, sweep
 from babelscope.checkpoints.findings import Finding
 from babelscope.core.errors import InputError
 from babelscope.core.languages import shown
+from babelscope.core.progress import progress
 from babelscope.interp.neuron_scores import METHODS, scores
 from babelscope.interp.selection import Rule, Selection
 
@@ -78,6 +80,8 @@ class NeuronAnalysis:
         By the score that sets are made of: (step, language, layer, neuron).
     members
         The neurons of each language: bool (step, language, layer, neuron).
+    attention
+        Neurons of attention, as of `attention_neurons`; None where they were not asked for.
     life
         The selected neurons over training; None for fewer than two checkpoints.
     effects
@@ -94,6 +98,7 @@ class NeuronAnalysis:
     selected: pd.DataFrame
     scores: xr.DataArray
     members: xr.DataArray
+    attention: pd.DataFrame | None
     life: NeuronLife | None
     effects: SetEffects | None
     validity: ScoreValidity | None
@@ -127,7 +132,15 @@ class NeuronAnalysis:
         said = f"At step {steps.max():,}, {by}: {', '.join(found)}."
         if self.validity is not None and self.validity.unsupported(self.asked.score):
             said += " In some language exact ablation does not support the score itself: it is unsupported."
-        return said
+        if self.attention is None:
+            return said
+        about = attention_in_words(
+            self.attention,
+            step=int(steps.max()),
+            languages=[self.asked.pivot, self.asked.target],
+            level=self.asked.level,
+        )
+        return f"{said} {about}"
 
     @property
     def table(self) -> pd.DataFrame:
@@ -139,6 +152,8 @@ class NeuronAnalysis:
     def tables(self) -> Mapping[str, pd.DataFrame]:
         """Every table, by name."""
         found = {"counts": self.counts, "selected": self.selected, "neurons": self.table}
+        if self.attention is not None:
+            found["attention"] = self.attention
         if self.life is not None:
             life = self.life
             found |= {"identity": life.identity_, "births_and_deaths": life.counts_}
@@ -197,7 +212,7 @@ def analyse_neurons(asked: NeuronQuestions, found: NeuronResults) -> NeuronAnaly
     notes: list[str] = []
     data, name = found.scored[asked.score], str(asked.score)
     steps = data["step"].to_numpy()
-    selections = [found.rule(data.sel(step=step)) for step in steps]
+    selections = _selections(found.rule, data, "selecting neurons")
     members, scored = _over_steps(selections, steps), scores(data, name)
     life = None
     if len(steps) > 1:
@@ -219,6 +234,7 @@ def analyse_neurons(asked: NeuronQuestions, found: NeuronResults) -> NeuronAnaly
         selected=_selected(selections, steps),
         scores=scored,
         members=members,
+        attention=attention_neurons(found.scored, level=asked.level) if asked.attention else None,
         life=life,
         effects=SetEffects(found.ablated, pivot=asked.pivot, target=asked.target) if found.ablated else None,
         validity=_validity(found, asked.target),
@@ -229,7 +245,15 @@ def analyse_neurons(asked: NeuronQuestions, found: NeuronResults) -> NeuronAnaly
 def _validity(found: NeuronResults, target: str) -> ScoreValidity | None:
     if found.exact is None:
         return None
-    return ScoreValidity({**found.scored, **found.exact}, target=target)
+    judged = {name: found.scored[name] for name in JUDGED if name in found.scored}
+    return ScoreValidity(judged | dict(found.exact), target=target)
+
+
+def _selections(rule: Rule, data: xr.Dataset, what: str) -> list[Selection]:
+    """What the rule selects at every step."""
+    with progress() as display:
+        steps = display.track(data["step"].to_numpy().tolist(), description=what)
+        return [rule(data.sel(step=step)) for step in steps]
 
 
 def _over_steps(selections: list[Selection], steps: np.ndarray) -> xr.DataArray:
@@ -241,7 +265,7 @@ def _halves(rule: Rule, data: xr.Dataset, notes: list[str]) -> xr.DataArray | No
     steps = data["step"].to_numpy()
     try:
         halves = [
-            _over_steps([rule(data.sel(step=step).isel(block=slice(half, None, 2))) for step in steps], steps)
+            _over_steps(_selections(rule, data.isel(block=slice(half, None, 2)), f"half {half + 1}"), steps)
             for half in (0, 1)
         ]
     except InputError as error:

@@ -47,7 +47,7 @@ class Pass(NamedTuple):
 class _OfSets(Drive[R]):
     """What sets of neurons do in one model, made from the result of the measure that it needs."""
 
-    shard_tokens = 1 << 15
+    shard_tokens = 1 << 12
     modes: ClassVar[tuple[Mode, ...]] = ABLATIONS
     members: xr.DataArray  # from `using` on
 

@@ -75,6 +75,7 @@ class SingleAblation(Drive[TextReading]):
 
     name: ClassVar[str] = "single_ablation"
     version: ClassVar[int] = 1
+    shard_tokens = 1 << 9  # each is read once per neuron: a kill costs no more
 
     def __init__(self, stream: TextStream, *, neurons: int = SAMPLED):
         self.stream = stream
@@ -140,6 +141,7 @@ class SingleAblationChoice(Drive[PromptReading]):
 
     name: ClassVar[str] = "single_ablation_choice"
     version: ClassVar[int] = 1
+    shard_tokens = 1 << 10
 
     def __init__(
         self, stream: PromptStream, *, text: TextStream, pivot: str, target: str, neurons: int = SAMPLED

@@ -9,6 +9,7 @@ import pandas as pd
 
 from babelscope.analyses import figures
 from babelscope.analyses.neuron_analysis import NeuronAnalysis
+from babelscope.analyses.neuron_questions import ABLATED_TOKENS, EXACT_TOKENS
 from babelscope.analyses.report import words
 from babelscope.analyses.report.neuron_sections import neuron_sections
 from babelscope.analyses.report.page import Answer, captioned, write_page
@@ -85,4 +86,7 @@ def _settings(found: NeuronAnalysis) -> Iterator[str]:
     yield f"Score {asked.score.value}, rule {asked.rule.value}" + (
         f", false-discovery rate {asked.level:g}." if asked.rule.value == "fdr" else "."
     )
-    yield f"Held-out text: {asked.questions.tokens:,} tokens of each language, at most, in 8 blocks of each."
+    yield (
+        f"Held-out text: {asked.questions.tokens:,} tokens of each language, at most; sets are ablated on"
+        f" {ABLATED_TOKENS:,} of them and single neurons on {EXACT_TOKENS:,}, in excerpts of many documents."
+    )

@@ -85,6 +85,7 @@ def test_other_scores_and_rules_select_too(run, capsys, options):
     assert found["rule"] == options[1]
     assert len(found["tables"]["selected"]) == 6
     assert "validity" not in found["tables"]
+    assert ("attention" in found["tables"]) == ("--attention" in options)
 
 
 def test_a_dry_run_says_what_each_part_would_cost_and_stores_nothing(run, capsys):
