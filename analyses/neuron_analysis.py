@@ -261,11 +261,14 @@ def _over_steps(selections: list[Selection], steps: np.ndarray) -> xr.DataArray:
 
 
 def _halves(rule: Rule, data: xr.Dataset, notes: list[str]) -> xr.DataArray | None:
-    """Members by each half of the text alone: every other block."""
+    """Members by each half of the text alone: every other block, of those that hold every language."""
     steps = data["step"].to_numpy()
+    read = np.flatnonzero((data["tokens"] > 0).all(("step", "language")))
     try:
+        if len(read) < 2:
+            raise InputError("it is one block; give more text")
         halves = [
-            _over_steps(_selections(rule, data.isel(block=slice(half, None, 2)), f"half {half + 1}"), steps)
+            _over_steps(_selections(rule, data.isel(block=read[half::2]), f"half {half + 1}"), steps)
             for half in (0, 1)
         ]
     except InputError as error:
