@@ -19,7 +19,7 @@ from babelscope.analyses.attention_neurons import attention_in_words, attention_
 from babelscope.analyses.neuron_births import lives
 from babelscope.analyses.neuron_life import NeuronLife
 from babelscope.analyses.neuron_questions import NeuronQuestions, RuleName
-from babelscope.analyses.score_validity import JUDGED, ScoreValidity
+from babelscope.analyses.score_validity import ScoreValidity
 from babelscope.analyses.set_effects import SetEffects
 from babelscope.analyses.sweep import Results, sweep
 from babelscope.checkpoints.findings import Finding
@@ -245,8 +245,7 @@ def analyse_neurons(asked: NeuronQuestions, found: NeuronResults) -> NeuronAnaly
 def _validity(found: NeuronResults, target: str) -> ScoreValidity | None:
     if found.exact is None:
         return None
-    judged = {name: found.scored[name] for name in JUDGED if name in found.scored}
-    return ScoreValidity(judged | dict(found.exact), target=target)
+    return ScoreValidity(found.exact, target=target)
 
 
 def _selections(rule: Rule, data: xr.Dataset, what: str) -> list[Selection]:

@@ -134,15 +134,8 @@ class NeuronQuestions:
 
     def scoring(self) -> list[FromModel[Any]]:
         """Every score, of all neurons."""
-        text, prompts = self.text(), self.prompts()
-        measures: list[FromModel[Any]] = [
-            TransferringNeurons(text),
-            PlndFfn(text),
-            TopActivations(text),
-            GradientAttribution(text),
-            IdentifierAttribution(prompts, pivot=self.pivot, target=self.target),
-            DirectEffect(prompts, pivot=self.pivot, target=self.target),
-        ]
+        text = self.text()
+        measures = [*self._scores(text), TopActivations(text)]
         if self.attention:
             measures += [PlndValue(text), PlndQuery(text), PlndKey(text)]
         return measures
@@ -168,11 +161,26 @@ class NeuronQuestions:
         ]
 
     def exactly(self) -> list[FromModel[Any]]:
-        """Single neurons, zeroed one after another."""
+        """Single neurons, zeroed one after another, and the scores of the very text that this is done on.
+
+        On other text they would differ by what texts differ, too: single neurons do little.
+        """
         text = self.excerpts(EXACT_TOKENS)
         return [
+            *self._scores(text),
             SingleAblation(text),
             SingleAblationChoice(self.prompts(), text=text, pivot=self.pivot, target=self.target),
+        ]
+
+    def _scores(self, text: TextStream) -> list[FromModel[Any]]:
+        """Those of the MLP's neurons."""
+        prompts = self.prompts()
+        return [
+            TransferringNeurons(text),
+            PlndFfn(text),
+            GradientAttribution(text),
+            IdentifierAttribution(prompts, pivot=self.pivot, target=self.target),
+            DirectEffect(prompts, pivot=self.pivot, target=self.target),
         ]
 
     def some(self, number: int | None) -> Series:
