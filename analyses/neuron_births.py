@@ -112,6 +112,6 @@ def _by_chance(rate: Float[np.ndarray, "step layer"]) -> float:
     """Expected passing / expected ever, if a layer's members were drawn anew at every checkpoint."""
     absent = np.cumprod(1 - rate, axis=0)[-1]
     out, single = 1 - rate[0], rate[0]  # never settled so far, and not a member now, or one
-    for now in rate[1:]:
-        out, single = (out + single) * (1 - now), out * now
+    for member in rate[1:]:
+        out, single = (out + single) * (1 - member), out * member
     return float((out - absent).sum() / (1 - absent).sum())

@@ -7,25 +7,15 @@ import xarray as xr
 from jaxtyping import Float
 
 from babelscope.core.stats import bootstrap_mean, percentile_interval
-from babelscope.interp.lape import Thresholds, firing_rate
+from babelscope.interp.lape import Thresholds
+from babelscope.interp.neuron_scores import scores
 
 
 def frozen_members(firing: xr.Dataset) -> xr.DataArray:
     """LAPE at the first checkpoint's thresholds: bool (step, language, layer, neuron)."""
-    summed = firing.sum("block")
-    dims = ("step", "language", "layer", "neuron")
-    rates = [
-        firing_rate(total, tokens)
-        for total, tokens in zip(
-            summed["total"].transpose(*dims).to_numpy(), summed["tokens"].to_numpy(), strict=True
-        )
-    ]
-    thresholds = Thresholds.of(rates[0])
-    return xr.DataArray(
-        np.stack([thresholds.members(rate) for rate in rates]),
-        dims=dims,
-        coords={name: summed[name] for name in ("step", "language")},
-    )
+    rates = scores(firing, "transferring_neurons")
+    thresholds = Thresholds.of(rates.isel(step=0).to_numpy())
+    return rates.copy(data=[thresholds.members(rate) for rate in rates.to_numpy()])
 
 
 def rate_of(

@@ -19,9 +19,9 @@ from babelscope.analyses.figures.style import (
     PIVOT,
     TEMPLATE,
     faded,
-    panel,
     safe,
     title_panel,
+    zero_line,
 )
 
 EFFECT = "effect (filled: outside its null)"
@@ -79,7 +79,7 @@ def direction_effect_figure(
             )
             figure.add_traces([null, estimate], rows=row, cols=col)
         figure.update_yaxes(range=_span(rows), row=row)
-        _zero_line(figure, row=row, cols=2)
+        zero_line(figure, row=row, cols=2)
     figure.update_yaxes(title_text=f"change of log-odds, {safe(pivot)} : {safe(target)}", row=1, col=1)
     figure.update_yaxes(title_text="later blocks' part", row=2, col=1)
     return figure
@@ -127,7 +127,7 @@ def layer_effect_figure(
             if col == 1:
                 title = f"{_title(intervention, pivot=pivot)}{', ' + title if title else ''}"
             title_panel(figure, title, row=row, col=col, cols=cols)
-        _zero_line(figure, row=row, cols=cols)
+        zero_line(figure, row=row, cols=cols)
         figure.update_yaxes(title_text=f"change of log-odds, {safe(pivot)} : {safe(target)}", row=row, col=1)
         shown = [select(table, step=step, intervention=intervention, statistic="effect") for step in steps]
         figure.update_yaxes(range=_span(pd.concat(shown)), row=row)
@@ -194,22 +194,6 @@ def _points(table: pd.DataFrame, *, showlegend: bool) -> go.Scatter:
         legendgroup=EFFECT,
         showlegend=showlegend,
     )
-
-
-def _zero_line(figure: go.Figure, *, row: int, cols: int) -> None:
-    for col in range(1, cols + 1):
-        x, y = panel(row, col, cols=cols)
-        figure.add_shape(
-            type="line",
-            xref=f"{x} domain",
-            yref=y,
-            x0=0,
-            x1=1,
-            y0=0,
-            y1=0,
-            line={"color": MUTED, "width": 1},
-            layer="below",
-        )
 
 
 def _span(rows: pd.DataFrame) -> list[float]:

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from babelscope.analyses.figures.steps import band, curve, select, step_panels
-from babelscope.analyses.figures.style import INK, MUTED, NULL, language_colours, panel, safe
+from babelscope.analyses.figures.style import INK, NULL, language_colours, safe, zero_line
 from babelscope.analyses.set_effects import JUDGED, Finding, SetEffects
 
 NULL_NAME = "null: matched random sets, on the own language"
@@ -76,11 +76,10 @@ def set_effects_figure(
         )
         figure.add_traces([null, *lines], rows=1, cols=col)
         figure.add_trace(line, row=2, col=col)
-        for row in (1, 2):
-            _zero_line(figure, *panel(row, col, cols=len(sets)))
     on_loss = effects.iloc[np.flatnonzero(np.isin(effects["measured"].to_numpy(), sets))]
     columns = (on_loss, ["low", "high", "null_low", "null_high"]), (specificity, ["low", "high"])
     for row, (table, ends) in enumerate(columns, start=1):
+        zero_line(figure, row=row, cols=len(sets))
         figure.update_yaxes(range=_span(table[ends].to_numpy(float)), row=row)
     figure.update_yaxes(title_text="rise of loss, nats per token", row=1, col=1)
     figure.update_yaxes(title_text="specificity", row=2, col=1)
@@ -99,17 +98,3 @@ def _span(values: np.ndarray) -> list[float] | None:
     low, high = min(known.min(), 0.0), max(known.max(), 0.0)
     room = 0.06 * (high - low)
     return [low - room, high + room]
-
-
-def _zero_line(figure: go.Figure, x: str, y: str) -> None:
-    figure.add_shape(
-        type="line",
-        xref=f"{x} domain",
-        yref=y,
-        x0=0,
-        x1=1,
-        y0=0,
-        y1=0,
-        layer="below",
-        line={"color": MUTED, "width": 1},
-    )

@@ -108,3 +108,20 @@ def title_panel(
         showarrow=False,
         font={"size": 11, "color": MUTED} if quiet else {"size": 13},
     )
+
+
+def zero_line(figure: go.Figure, *, row: int, cols: int) -> None:
+    """A quiet line at zero through the panels of a row, below what is drawn."""
+    for col in range(1, cols + 1):
+        x, y = panel(row, col, cols=cols)
+        figure.add_shape(
+            type="line",
+            xref=f"{x} domain",
+            yref=y,
+            x0=0,
+            x1=1,
+            y0=0,
+            y1=0,
+            line={"color": MUTED, "width": 1},
+            layer="below",
+        )
