@@ -2,8 +2,8 @@
 
     logit p(x) = b0 + b1·x + Σ_k d_k·max(x − τ_k, 0),   k = 1 … K,      solved ~ Binomial(total, p)
 
-Breaks τ are searched exhaustively over the inner checkpoints; for given breaks the model is linear, so one
-Fisher-scoring step of every candidate, for every simulated curve at once, is a product of small matrices.
+Breaks τ are searched exhaustively (`broken_lines.py`): one Fisher-scoring step of every candidate, for every
+simulated curve at once.
 Three things make the scores of a series other than independent binomials, and each has its place:
 
 - *problems are shared*: a problem solved now is likelier to be solved later. The correlation of outcomes over
@@ -20,17 +20,14 @@ place, so twice the log likelihood ratio is not χ²; its distribution is simula
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit, logit, ndtr
 from scipy.stats import binom, chi2
 
-GRID = 40  # checkpoints a break may be at: the cost is cubic in them, and no curve resolves more
-CHUNK = 512  # candidates handled at once: what stays in the processor's cache
+from babelscope.analyses.broken_lines import BrokenLines
 
 
 @dataclass(frozen=True)
@@ -78,16 +75,8 @@ class SegmentedLogit:
         max_breaks: int,
     ):
         self.x, self.total, self.correlation, self.noise = x, total, correlation, noise
-        inner = np.arange(1, len(x) - 1)
-        self.grid = inner[np.linspace(0, len(inner) - 1, min(GRID, len(inner))).round().astype(int)]
-        self.line = np.column_stack([np.ones_like(x), x])
-        self.hinges = np.maximum(x[:, None] - x[self.grid], 0)  # (n, grid)
-        self.candidates = {
-            k: np.array(list(combinations(range(len(self.grid)), k)), int)  # (candidates, k)
-            for k in range(max_breaks + 1)
-            if 2 + 2 * k < len(x)
-        }
-        self.max_breaks = max(self.candidates)
+        self.lines = BrokenLines(x, max_breaks=max_breaks)
+        self.max_breaks = self.lines.max_breaks
 
     def fit(self, solved: Float[np.ndarray, " n"], breaks: int) -> Fit:
         """The likeliest curve: the best breaks near a curve, the best curve with those breaks, and again."""
@@ -99,14 +88,14 @@ class SegmentedLogit:
         met: dict[tuple[int, ...], Fit] = {}
         while True:
             responses, weights = self._responses(eta, share[:, None]), worth * expit(eta) * expit(-eta)
-            where = self._search(responses, weights, [breaks])[breaks][1]
+            where = self.lines.search(responses, weights, [breaks])[breaks][1]
             if (places := tuple(where[0].tolist())) in met:
                 return min(met.values(), key=lambda fit: fit.deviance)
             eta = self._likeliest(share, worth, where)
             mu = expit(eta)
             log_ratio = share * np.log(share / mu) + (1 - share) * np.log((1 - share) / (1 - mu))
             deviance = 2 * float(worth @ log_ratio)
-            met[places] = Fit(eta, self.grid[where[0]], worth * mu * (1 - mu), deviance)
+            met[places] = Fit(eta, self.lines.grid[where[0]], worth * mu * (1 - mu), deviance)
 
     def _likeliest(
         self, share: Float[np.ndarray, " n"], worth: Float[np.ndarray, " n"], where: Int[np.ndarray, "1 k"]
@@ -116,7 +105,7 @@ class SegmentedLogit:
         eta, bound = logit(share), np.log(self.total) + 8
         for _ in range(50):
             weights = worth * expit(eta) * expit(-eta)
-            new = self._curves(self._responses(eta, share[:, None]), weights, where)[:, 0]
+            new = self.lines.curves(self._responses(eta, share[:, None]), weights, where)[:, 0]
             new = new.clip(-bound, bound)
             if np.abs(new - eta).max() < 1e-7:
                 break
@@ -146,8 +135,8 @@ class SegmentedLogit:
         expected = self.total * expit(fit.eta)
         responses = (fit.eta - self._empirical(expected))[:, None] + self._empirical(counts.T).T
         breaks = len(fit.breaks)
-        where = self._search(responses, fit.weights, [breaks])[breaks][1]
-        return self._curves(responses, fit.weights, where), self.grid[where]
+        where = self.lines.search(responses, fit.weights, [breaks])[breaks][1]
+        return self.lines.curves(responses, fit.weights, where), self.lines.grid[where]
 
     def test(
         self,
@@ -172,7 +161,7 @@ class SegmentedLogit:
 
     def _gain(self, null: Fit, counts: Float[np.ndarray, "n draws"]) -> Float[np.ndarray, " draws"]:
         k = len(null.breaks)
-        found = self._search(
+        found = self.lines.search(
             self._responses(null.eta, counts / self.total[:, None]), null.weights, [k, k + 1]
         )
         return found[k][0] - found[k + 1][0]
@@ -187,46 +176,6 @@ class SegmentedLogit:
         """Working responses: shares on the logit scale, linearised at `eta`."""
         mu = expit(eta)[:, None]
         return eta[:, None] + (share - mu) / (mu * (1 - mu))
-
-    def _search(
-        self, responses: Float[np.ndarray, "n draws"], weights: Float[np.ndarray, " n"], breaks: Sequence[int]
-    ) -> dict[int, tuple[Float[np.ndarray, " draws"], Int[np.ndarray, "draws k"]]]:
-        """For each number of breaks, the least weighted residual sum of squares and where on the grid."""
-        scale = np.sqrt(weights)[:, None]
-        q, _ = np.linalg.qr(self.line * scale)
-        hinges = self.hinges * scale
-        hinges = hinges - q @ (q.T @ hinges)
-        rest = responses * scale
-        rest = rest - q @ (q.T @ rest)
-        gram, cross, line = hinges.T @ hinges, hinges.T @ rest, (rest**2).sum(0)
-        gram[np.diag_indices_from(gram)] *= 1 + 1e-9  # neighbours on the grid can be nearly one
-        draws, found = np.arange(responses.shape[1]), {}
-        for k in breaks:
-            best = np.full(len(draws), -1.0)
-            where = np.zeros((len(draws), k), int)
-            for first in range(0, len(self.candidates[k]) if k else 0, CHUNK):
-                sets = self.candidates[k][first : first + CHUNK]  # (candidates, k)
-                root = np.linalg.inv(np.linalg.cholesky(gram[sets[:, :, None], sets[:, None, :]]))
-                explained = ((root @ cross[sets]) ** 2).sum(1)  # (candidates, draws)
-                top = explained.argmax(0)
-                better = explained[top, draws] > best
-                best = np.where(better, explained[top, draws], best)
-                where[better] = sets[top[better]]
-            found[k] = (line - best if k else line, where)
-        return found
-
-    def _curves(
-        self,
-        responses: Float[np.ndarray, "n draws"],
-        weights: Float[np.ndarray, " n"],
-        where: Int[np.ndarray, "draws k"],
-    ) -> Float[np.ndarray, "n draws"]:
-        """Weighted least-squares curves with the breaks of each draw."""
-        line = np.broadcast_to(self.line, (len(where), *self.line.shape))
-        design = np.concatenate([line, self.hinges.T[where].transpose(0, 2, 1)], axis=2)  # (draws, n, 2 + k)
-        scale = np.sqrt(weights)
-        coefficients = np.linalg.pinv(design * scale[:, None]) @ (responses.T * scale)[:, :, None]
-        return (design @ coefficients)[:, :, 0].T
 
 
 def shrunk_correlation(outcomes: Bool[np.ndarray, "problems n"]) -> Float[np.ndarray, "n n"]:

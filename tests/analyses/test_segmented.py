@@ -69,8 +69,8 @@ def test_breaks_are_limited_to_what_leaves_a_degree_of_freedom():
 
 def test_long_series_are_searched_on_a_thinner_grid():
     long = model(np.linspace(0, 5, 154))
-    assert len(long.grid) == 40
-    assert {1, 152} <= set(long.grid.tolist())
+    assert len(long.lines.grid) == 40
+    assert {1, 152} <= set(long.lines.grid.tolist())
 
 
 def test_simulated_counts_have_binomial_margins_and_the_given_correlation():
