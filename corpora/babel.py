@@ -9,11 +9,13 @@ what only the pivot's text has told it.
 
 Arms
     babel               as above
-    everything shared   every function is written in every language: nothing is left to transfer
-    permuted base       the base's text gives every pivot-only name another's expression; all later text
-                        is as in "babel", so what is solved then was not known from the base
+    everything shared   the targets' text tells of every function: nothing is left to transfer
+    permuted base       the base was taught another function's expression for every pivot-only name: later
+                        text, and the questions, give those names the next one's, so that what is solved
+                        then was not known from the base
 
-Text is generated from the seed alone. Seeds 0–4 were used to choose sizes and recipes.
+The text of the base is the same in every arm, so that arms can share one base. Text is generated from the
+seed alone. Seeds 0–4 were used to choose sizes and recipes.
 """
 
 from __future__ import annotations
@@ -97,7 +99,8 @@ class BabelWorld:
         sizes = dict(zip(GROUPS, (pivot_only, both, target_only), strict=True))
         names = iter(_names(seed, sum(sizes.values())))
         self.group = {name: group for group, size in sizes.items() for name in islice(names, size)}
-        self.expression = dict(zip(self.group, _expressions(seed, len(self.group)), strict=True))
+        self._taught = dict(zip(self.group, _expressions(seed, len(self.group)), strict=True))
+        self.expression = self._permuted() if arm == "permuted base" else self._taught
 
     # ---- text
 
@@ -127,7 +130,7 @@ class BabelWorld:
     def _stream(self, language: str, seed: int, base: bool, groups: Sequence[str]) -> Iterator[str]:
         syntax = self._syntax(language)
         rng = Random(f"{self.seed} {language} {seed}")  # noqa: S311 - text, not secrets
-        taught = self._permuted if base and self.arm == "permuted base" else self.expression
+        taught = self._taught if base else self.expression
         known = [name for name in self._known(language) if self.group[name] in _groups(groups)]
         while True:
             parts = [
@@ -148,21 +151,18 @@ class BabelWorld:
         own = {END, UNKNOWN, *self._written(self.pivot), *tokens(" ".join(self._known(self.pivot)))}
         return [token for token in self.vocabulary if token not in own]
 
-    @cached_property
     def _permuted(self) -> dict[str, Expression]:
-        """Every pivot-only name with the expression of the next one: no name keeps its own."""
+        """Every pivot-only name with what the base was taught for the next one: no name keeps its own."""
         names = [name for name, group in self.group.items() if group == "pivot only"]
         moved = dict(zip(names, names[1:] + names[:1], strict=True))
-        return {name: self.expression[moved.get(name, name)] for name in self.group}
+        return {name: self._taught[moved.get(name, name)] for name in self.group}
 
     def _known(self, language: str) -> list[str]:
         """Functions that the language's text writes."""
-        elsewhere = "target only" if language == self.pivot else "pivot only"
-        return [
-            name
-            for name, group in self.group.items()
-            if self.arm == "everything shared" or group != elsewhere
-        ]
+        if language == self.pivot:
+            return [name for name, group in self.group.items() if group != "target only"]
+        told = self.arm == "everything shared"
+        return [name for name, group in self.group.items() if told or group != "pivot only"]
 
     # ---- questions
 

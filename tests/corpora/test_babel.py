@@ -1,12 +1,13 @@
 """The small Babel holds what it promises: who knows what, what is seen, and what may be trained on."""
 
 import json
+from typing import get_args
 
 import pytest
 from transformers import AutoTokenizer
 
 from babelscope.core.errors import InputError
-from babelscope.corpora.babel import END, UNKNOWN, BabelWorld
+from babelscope.corpora.babel import END, UNKNOWN, Arm, BabelWorld
 from babelscope.corpora.babel_expressions import BUILTINS, signature
 from babelscope.corpora.babel_languages import LANGUAGES, tokens
 from babelscope.probes.problems import Attempt
@@ -90,33 +91,37 @@ def test_the_same_seed_gives_the_same_text_and_another_gives_another_world():
     assert BabelWorld(7).expression == BabelWorld(7).expression != BabelWorld(8).expression
 
 
-def test_when_everything_is_shared_the_targets_write_every_function_the_pivot_writes():
-    shared = BabelWorld(7, arm="everything shared")
-    everything = set(shared.group)
-    assert shared.vocabulary == BabelWorld(7).vocabulary
-    assert named(shared, shared.documents("php", 400)) == everything
-    assert named(shared, shared.documents("python", 400)) == everything
+def told(documents):
+    """The value of each function that documents define in Python's first form."""
+    found = {}
+    for line in "".join(documents).splitlines():
+        if line.startswith("def ") and "self" not in line and "list" not in line:
+            name, body = line[4:].split("(", 1)[0], line.split("return ")[1]
+            found[name] = signature(LANGUAGES["python"].parse(body))
+    return found
 
 
-def test_a_permuted_base_gives_no_pivot_only_name_its_own_expression_and_later_text_does():
-    permuted, plain = BabelWorld(7, arm="permuted base"), BabelWorld(7)
-    assert list(permuted.documents("python", 50)) == list(plain.documents("python", 50))
-    assert list(permuted.documents("php", 50)) == list(plain.documents("php", 50))
-    python = LANGUAGES["python"]
-    told = {}
-    for text in permuted.documents("python", 500, base=True):
-        for line in text.splitlines():
-            if line.startswith("def ") and "self" not in line and "list" not in line:
-                name, body = line[4:].split("(", 1)[0], line.split("return ")[1]
-                told[name] = signature(python.parse(body))
-    truth = {name: signature(permuted.expression[name]) for name in told}
-    for name, value in told.items():
-        assert (value == truth[name]) == (permuted.group[name] == "both")
-    alone = [name for name in told if permuted.group[name] == "pivot only"]
-    assert len(alone) > 60
-    assert {told[name] for name in alone} <= {
-        signature(plain.expression[name]) for name, group in plain.group.items() if group == "pivot only"
-    }
+def test_when_everything_is_shared_the_targets_write_every_function():
+    shared, plain = BabelWorld(7, arm="everything shared"), BabelWorld(7)
+    assert shared.vocabulary == plain.vocabulary
+    assert named(shared, shared.documents("php", 400)) == set(shared.group)
+    assert list(shared.documents("python", 50)) == list(plain.documents("python", 50))
+
+
+def test_all_arms_share_one_base():
+    texts = [list(BabelWorld(7, arm=arm).documents("python", 50, base=True)) for arm in get_args(Arm)]
+    assert all(one == texts[0] for one in texts)
+
+
+def test_what_a_permuted_base_was_taught_of_a_pivot_only_name_is_not_what_is_asked_later():
+    permuted = BabelWorld(7, arm="permuted base")
+    alone = {name for name, group in permuted.group.items() if group == "pivot only"}
+    truth = {name: signature(expression) for name, expression in permuted.expression.items()}
+    before, later = (told(permuted.documents("python", 500, base=base)) for base in (True, False))
+    assert len(alone & set(before)) > 60
+    assert all((value == truth[name]) == (name not in alone) for name, value in before.items())
+    assert all(value == truth[name] for name, value in later.items())
+    assert {before[name] for name in alone & set(before)} <= {truth[name] for name in alone}
 
 
 def test_text_of_the_base_and_later_text_are_alike_in_the_world_itself(world):
