@@ -23,23 +23,21 @@ from babelscope.analyses.sweep import sweep
 from babelscope.checkpoints.recipe import Recipe
 from babelscope.checkpoints.series import Series
 from babelscope.core.files import write_text
-from babelscope.corpora.babel import BabelWorld
+from babelscope.corpora.babel import Arm, BabelWorld
 
 # How many documents exist of each language: the pivot's corpus is the smaller one, as in the paper.
-DOCUMENTS = {"pivot": 8_000, "target": 96_000, "replayed": 2_500}
+DOCUMENTS = {"pivot": 8_000, "target": 96_000}
 BASE_STEPS, STEPS, ARM_STEPS = 2000, 800, 300  # of training: base, continuation, each corrective run
-# The pivot's share of the continuation that is analysed. As in the paper it keeps the pivot observable; it
-# tells of shared functions only, so that whatever else the pivot's text told of may be forgotten.
-REPLAY, REPLAYED = 0.10, ("both",)
+# The pivot's share of the continuation that is analysed, all of it in the first eighth of the run: without
+# it the base's knowledge is gone before the target can be written, and with it to the end it stays.
+REPLAY, UNTIL = 0.005, 0.125
 ARMS_COMPARED = 3  # recommended, natural, uniform
 
 QUESTIONS = """\
 tokens = 5000
-babel = {{ seed = {seed}, targets = ["{target}"] }}
+babel = {{ seed = {seed}, targets = ["{target}"], arm = "{arm}" }}
 # The question of the demo: how much {target} goes with answering whatever {pivot}'s text tells?
 best_by = ["pivot only", "both"]
-# All there is: the run's own {pivot} tells of shared functions only.
-available = {{ {pivot} = {pivot_tokens}, {target} = {target_tokens} }}
 """
 
 BASE = """\
@@ -78,7 +76,7 @@ checkpoints = 2
 """
 
 CONTINUATION = """\
-# The base goes on with {target}, and a little {pivot} to keep it observable.
+# The base goes on with {target}, and at first with a little {pivot}.
 output = "{target}"
 seed = {seed}
 pivot = "{pivot}"
@@ -90,8 +88,9 @@ start = "base/checkpoint-{base_steps}"
 
 [[sources]]
 language = "{pivot}"
-path = "world/replayed.jsonl"
+path = "world/{pivot}.jsonl"
 proportion = {replay}
+until = {until}
 
 [[sources]]
 language = "{target}"
@@ -102,9 +101,10 @@ proportion = {rest}
 steps = {steps}
 batch_size = 32
 sequence_length = 64
-learning_rate = 8e-4
+learning_rate = 1.2e-3
 schedule = "constant"
 warmup_steps = 30
+weight_decay = 1.0  # what is no longer trained on fades
 checkpoints = 40
 """
 
@@ -112,7 +112,7 @@ checkpoints = 40
 ARMS = (
     CONTINUATION.replace('output = "{target}"', 'output = "arms"')
     .replace("steps = {steps}", "steps = {arm_steps}")
-    .replace("replayed.jsonl", "{pivot}.jsonl")
+    .replace("until = {until}\n", "")
     .replace("checkpoints = 40", "checkpoints = 2")
 )
 
@@ -129,11 +129,14 @@ class Demo:
         Of the world and of training.
     target
         The language that is learnt.
+    arm
+        The world itself, or a control of `BabelWorld`.
     """
 
     output: Path
     seed: int = 0
     target: str = "php"
+    arm: Arm = "babel"
 
     def run(self, *, say: Callable[[str], None], arm_seeds: Sequence[int] = (0,)) -> Analysis:
         """Do all of it; `say` is told what begins."""
@@ -149,7 +152,7 @@ class Demo:
         series = Series.open(run)
         questions = Questions.of(series)
         analysis = analyse(sweep(series, questions.measures(series)), questions)
-        mixes = reference_mixes(BabelWorld.pivot, questions.available)
+        mixes = reference_mixes(BabelWorld.pivot, series.available_tokens)
         mix = analysis.recommendation.mix if analysis.recommendation else None
         if mix is None or questions.problems is None:
             say("no mix is recommended, so there is nothing to compare")
@@ -188,24 +191,23 @@ class Demo:
 
     def write(self) -> None:
         """Write the world's text, tokenizer and questions, and the recipes."""
-        world = BabelWorld(self.seed, targets=(self.target,))
+        world = BabelWorld(self.seed, targets=(self.target,), arm=self.arm)
         folder = self.output / "world"
         world.write_tokenizer(folder)
         world.write_text(folder / "base.jsonl", BabelWorld.pivot, DOCUMENTS["pivot"], base=True)
         pivot, target = BabelWorld.pivot, self.target
-        world.write_text(folder / "replayed.jsonl", pivot, DOCUMENTS["replayed"], groups=REPLAYED)
-        counts = {
-            "pivot_tokens": world.write_text(folder / f"{pivot}.jsonl", pivot, DOCUMENTS["pivot"]),
-            "target_tokens": world.write_text(folder / f"{target}.jsonl", target, DOCUMENTS["target"]),
-        }
-        values = counts | {
+        world.write_text(folder / f"{pivot}.jsonl", pivot, DOCUMENTS["pivot"])
+        world.write_text(folder / f"{target}.jsonl", target, DOCUMENTS["target"])
+        values = {
             "pivot": pivot,
             "target": target,
             "seed": self.seed,
             "base_steps": BASE_STEPS,
             "steps": STEPS,
             "arm_steps": ARM_STEPS,
+            "arm": self.arm,
             "replay": REPLAY,
+            "until": UNTIL,
             "rest": round(1 - REPLAY, 6),
         }
         write_text(folder / "questions.toml", QUESTIONS.format(**values))

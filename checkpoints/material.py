@@ -31,15 +31,15 @@ from babelscope.checkpoints.recipe import Recipe, SourceRecipe
 from babelscope.checkpoints.saving import MARKER
 from babelscope.core.errors import InputError
 from babelscope.core.files import digest, read_json, write_json, write_text
-from babelscope.corpora.mixing import (
-    MixedRows,
+from babelscope.corpora.mixing import MixedRows
+from babelscope.corpora.sources import Source
+from babelscope.corpora.token_files import (
     TokenCounts,
     open_tokens,
     token_counts,
     tokenise,
     tokenizer_hash,
 )
-from babelscope.corpora.sources import Source
 
 END_OF_TEXT = "<|endoftext|>"
 TOKENIZER_BYTES = 2**24  # of each language; more text changes a vocabulary of some thousands very little
@@ -189,6 +189,7 @@ def mixed_rows(recipe: Recipe) -> MixedRows:
         rows=recipe.training.steps * recipe.training.batch_size,
         length=recipe.training.sequence_length,
         seed=recipe.seed,
+        until={part.language: part.until for part in recipe.sources},
     )
 
 

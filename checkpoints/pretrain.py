@@ -217,7 +217,11 @@ def _existing_run(recipe: Recipe, folder: RunFolder) -> dict[str, Any] | None:
     if not folder.complete():
         return None
     run = read_json(recipe.output / "run.json")
-    before, now = _flat(run["recipe"]), _flat(recipe.portable())
+    # Parsed, so that a setting which did not exist when the run was made has its default.
+    recorded = Recipe.parse(
+        run["recipe"] | {"output": str(recipe.output)}, origin=f"{recipe.output}/run.json"
+    )
+    before, now = _flat(recorded.model_dump(mode="json", exclude={"output"})), _flat(recipe.portable())
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     changed = [key for key in changed if key not in _MAY_CHANGE]
     if changed:

@@ -18,6 +18,7 @@ language = "php"
 path = "/usr/share/mediawiki"
 proportion = 0.98                    # of the processed tokens
 max_tokens = 5_000_000               # unique tokens to keep
+# until = 0.2                        # read in the first fifth of the run only
 
 [training]
 steps = 2000
@@ -38,6 +39,7 @@ from babelscope.core.config import Strict
 from babelscope.core.errors import InputError
 from babelscope.core.languages import language
 from babelscope.corpora.mix import Mix, check_sum
+from babelscope.corpora.mixing import check_until
 
 LOGS = 500  # entries in the training history, beside those at every checkpoint
 
@@ -110,6 +112,8 @@ class SourceRecipe(Strict):
         Share of the processed tokens.
     max_tokens
         Unique tokens to keep, chosen at random by document; all if None.
+    until
+        Part of the run in which it is read; its proportion is of the whole run all the same.
     """
 
     language: str
@@ -117,6 +121,7 @@ class SourceRecipe(Strict):
     extensions: OneOrMore | None = None
     proportion: float = Field(ge=0, le=1)
     max_tokens: int | None = Field(default=None, gt=0)
+    until: float = Field(default=1.0, gt=0, le=1)
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -210,7 +215,9 @@ class Recipe(Strict):
         twice = sorted({name for name in languages if languages.count(name) > 1})
         if twice:
             raise ValueError(f"{twice} have two sources; give one source several paths instead")
-        check_sum({source.language: source.proportion for source in sources}, what="the proportions")
+        proportions = {source.language: source.proportion for source in sources}
+        check_sum(proportions, what="the proportions")
+        check_until(proportions, {source.language: source.until for source in sources})
         return sources
 
     @model_validator(mode="after")

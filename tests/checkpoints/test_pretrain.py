@@ -24,7 +24,7 @@ from babelscope.checkpoints.material import build_model, heldout_file, mixed_row
 from babelscope.checkpoints.pretrain import plan, pretrain
 from babelscope.checkpoints.recipe import Recipe
 from babelscope.core.errors import InputError
-from babelscope.corpora.mixing import open_tokens
+from babelscope.corpora.token_files import open_tokens
 
 STEPS, BATCH, LENGTH = 12, 4, 16
 KEPT = [0, 1, 5, 12]

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from babelscope.core.errors import InputError
-from babelscope.corpora.mixing import MixedRows, apportion, open_tokens, token_counts, tokenise
+from babelscope.corpora.mixing import MixedRows, apportion, check_until
+from babelscope.corpora.token_files import open_tokens, token_counts, tokenise
 
 WEIGHTS = st.lists(st.integers(0, 50), min_size=1, max_size=5).filter(any)
 
@@ -56,6 +57,36 @@ def test_any_beginning_is_close_to_the_shares(weights, rows):
         seen[int(mixed[index][0])] += 1
         assert np.all(np.abs(seen - due * (index + 1) / rows) <= len(weights) / 2 + 1)
     assert seen.tolist() == due.tolist()
+
+
+def test_a_language_read_in_the_first_part_of_the_run_has_its_whole_share_there():
+    tokens = {name: np.zeros(400, np.uint16) for name in ("ended", "a", "b")}
+    shares, rows = {"ended": 0.1, "a": 0.6, "b": 0.3}, 1000
+    mixed = MixedRows(tokens, proportions=shares, rows=rows, length=4, until={"ended": 0.25})
+    names = np.array([mixed[index][0] for index in range(rows)])
+    quarter = {name: (names[:250] == name).sum() for name in shares}
+    assert quarter == pytest.approx({"ended": 100, "a": 100, "b": 50}, abs=2)
+    assert (names[252:] != "ended").all()
+    half = names[:125]  # evenly, as long as it is read
+    assert [(half == name).sum() for name in shares] == pytest.approx([50, 50, 25], abs=2)
+    assert [(names == name).sum() for name in shares] == [100, 600, 300]
+
+
+def test_languages_read_to_the_end_are_mixed_as_without_until():
+    tokens = {name: np.arange(400, dtype=np.uint16) for name in ("a", "b")}
+    both = [
+        MixedRows(tokens, proportions={"a": 0.7, "b": 0.3}, rows=99, length=4, until=until)
+        for until in (None, {"a": 1.0})
+    ]
+    assert [both[0][i][0] for i in range(99)] == [both[1][i][0] for i in range(99)]
+
+
+@pytest.mark.parametrize(
+    ("until", "words"), [({"a": 0.5, "b": 0.9}, "nothing is read to the end"), ({"a": 0.5}, "a 140%")]
+)
+def test_parts_of_the_run_that_cannot_hold_their_shares_are_refused(until, words):
+    with pytest.raises(InputError, match=words):
+        check_until({"a": 0.7, "b": 0.3}, until)
 
 
 def test_recorded_tokens_are_those_in_the_rows():
