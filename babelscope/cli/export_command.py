@@ -93,17 +93,24 @@ def _list(*, as_json: bool) -> int:
 
 
 def _settings(one: Export, given: list[str] | None) -> dict[str, Any]:
-    settings = pairs(given, option="--set")
+    settings: dict[str, Any] = {}
     kinds = get_type_hints(one.write)
-    for name, value in settings.items():
+    for each in given or []:
+        name, equals, value = each.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"--set {each!r}: write it as OPTION=VALUE, for example seed=1")
         if name not in _scalars(one):
             known = ", ".join(_scalars(one)) or "none"
-            raise InputError(f"--set {name}: {one.name} has no such option; it has: {known}")
-        if "int" in str(kinds[name]):
-            if not value.lstrip("-").isdigit():
-                raise InputError(f"--set {name}={value}: give a whole number")
-            settings[name] = int(value)
+            raise InputError(f"--set {each}: {one.name} has no option {name!r}; it has: {known}")
+        settings[name] = _whole(each, value) if "int" in str(kinds[name]) else value
     return settings
+
+
+def _whole(given: str, value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise InputError(f"--set {given}: give a whole number") from None
 
 
 def _lengths(given: list[str]) -> dict[str, float] | float:
