@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,19 @@ def indexed_prefix(source: str) -> str:
     return source
 
 
+def quoted(text: str) -> str:
+    """`text` as a literal of Python in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def mapping(values: Mapping[str, Any]) -> str:
+    """`values` as a literal of Python."""
+    return "{" + ", ".join(f"{quoted(name)}: {value!r}" for name, value in values.items()) + "}"
+
+
 def loading(source: str, *, path: str | None = None) -> str:
     """The call of `load_dataset` that reads `source`; `path` is the expression that stands for its name."""
     builder = BUILDERS.get(Path(source).suffix)
-    name = repr(source) if path is None else path
+    name = path or quoted(source)
     given = f'"{builder}", data_files={name}' if builder else name
     return f'load_dataset({given}, split="train")'

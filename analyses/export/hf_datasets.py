@@ -19,7 +19,7 @@ from babelscope.analyses.export._draws import (
     read_again,
     token_shares,
 )
-from babelscope.analyses.export._text import header, loading
+from babelscope.analyses.export._text import header, loading, mapping, quoted
 from babelscope.core.errors import InputError
 from babelscope.core.files import write_text
 from babelscope.corpora.mix import Mix
@@ -56,7 +56,7 @@ mixed = interleave_datasets(
     [kept(language) for language in PROBABILITIES],
     probabilities=list(PROBABILITIES.values()),
     seed=SEED,
-    stopping_strategy={strategy!r},
+    stopping_strategy="{strategy}",
 )
 '''
 
@@ -98,10 +98,10 @@ def write(
     notes = [*conversion(shares, means), *left_out(mix), *ends]
     body = BODY.format(
         seed=int(seed),
-        shares=shares,
-        means=means,
-        unique={language: mix.languages[language].unique_tokens for language in shares},
-        sources="\n".join(f"    {language!r}: {loading(sources[language])}," for language in shares),
+        shares=mapping(shares),
+        means=mapping(means),
+        unique=mapping({language: mix.languages[language].unique_tokens for language in shares}),
+        sources="\n".join(f"    {quoted(language)}: {loading(sources[language])}," for language in shares),
         strategy=stopping_strategy,
     )
     write_text(path, f"{header(mix, EXPORT, notes)}{body}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from babelscope.analyses.export import Export
 from babelscope.analyses.export._draws import left_out, read_again, to_build, token_shares
-from babelscope.analyses.export._text import header, loading
+from babelscope.analyses.export._text import header, loading, quoted
 from babelscope.core.errors import InputError
 from babelscope.core.files import write_text
 from babelscope.corpora.mix import Mix
@@ -29,7 +29,7 @@ from torchtitan.hf_datasets.text_datasets import (
 
 
 def text(example):
-    return example[{field!r}]
+    return example[{field}]
 
 
 {datasets}
@@ -73,18 +73,18 @@ def write(
         "The first pass through a source is in its own order: shuffle the documents beforehand.",
     ]
     datasets = (
-        f"DATASETS[{names[language]!r}] = DatasetConfig(\n"
-        f"    path={sources[language]!r},\n"
+        f"DATASETS[{quoted(names[language])}] = DatasetConfig(\n"
+        f"    path={quoted(sources[language])},\n"
         f"    loader=lambda path: {loading(sources[language], path='path')},\n"
         f"    sample_processor=text,\n)"
         for language in shares
     )
     drawn_from = (
-        f"        HFDataSource(dataset={names[language]!r}, weight={share!r}, infinite=True),"
+        f"        HFDataSource(dataset={quoted(names[language])}, weight={share!r}, infinite=True),"
         for language, share in shares.items()
     )
     body = BODY.format(
-        field=field, datasets="\n".join(datasets), sources="\n".join(drawn_from), seed=int(seed)
+        field=quoted(field), datasets="\n".join(datasets), sources="\n".join(drawn_from), seed=int(seed)
     )
     write_text(path, f"{header(mix, EXPORT, notes)}{body}")
     return notes

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from babelscope.analyses.export import Export
 from babelscope.analyses.export._draws import left_out, read_again, to_build, token_shares
-from babelscope.analyses.export._text import header
+from babelscope.analyses.export._text import header, quoted
 from babelscope.core.errors import InputError
 from babelscope.core.files import write_text
 from babelscope.corpora.mix import Mix
@@ -30,7 +30,7 @@ from torchtitan.hf_datasets.text_datasets import TextProcessor
 
 
 def text(row):
-    return row[{field!r}]
+    return row[{field}]
 
 
 def packed(pattern):
@@ -80,10 +80,10 @@ def write(
         raise InputError(f"this pipeline is written for .jsonl files, not {odd[0]!r}; give such a file")
     notes = [*left_out(mix), *to_build(mix, shares), *read_again(mix, shares)]
     datasets = (
-        f"            WeightedDataset(dataset=packed({sources[language]!r}), weight={share!r}),"
+        f"            WeightedDataset(dataset=packed({quoted(sources[language])}), weight={share!r}),"
         for language, share in shares.items()
     )
-    body = BODY.format(field=field, datasets="\n".join(datasets), seed=int(seed))
+    body = BODY.format(field=quoted(field), datasets="\n".join(datasets), seed=int(seed))
     write_text(path, f"{header(mix, EXPORT, notes)}{body}")
     return notes
 
