@@ -40,15 +40,19 @@ class Export:
         Where the syntax was read: project, version, file.
     verified
         How what is written was checked with the stack's own code; None: unverified.
+    endings
+        Endings of the file's name, any one of which it must have.
     write
-        `write(mix, path, *, …)`; the keyword-only parameters are the format's options.
+        `write(mix, path, *, …)` writes the file and returns notes: the conversion to the unit, what was left
+        out, what must be built beforehand. The keyword-only parameters are the format's options.
     """
 
     name: str
     unit: str
     source: str
     verified: str | None
-    write: Callable[..., None]
+    endings: tuple[str, ...]
+    write: Callable[..., list[str]]
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
@@ -56,8 +60,12 @@ class Export:
         parameters = inspect.signature(self.write).parameters.items()
         return {name: option for name, option in parameters if option.kind is option.KEYWORD_ONLY}
 
-    def check(self, options: Mapping[str, Any]) -> None:
+    def check(self, path: Path, options: Mapping[str, Any]) -> None:
         """`InputError` where `options` has one that this format lacks, or lacks one that it needs."""
+        if path.suffix not in self.endings:
+            *others, last = self.endings
+            listed = f"{', '.join(others)} or {last}" if others else last
+            raise InputError(f"{path}: a file for {self.name} ends in {listed}; name it so")
         if unknown := sorted(set(options) - set(self.options)):
             known = ", ".join(self.options) or "none"
             raise InputError(f"{self.name} has no option {unknown[0]!r}; its options are: {known}")
@@ -66,16 +74,42 @@ class Export:
                 raise InputError(f"{self.name} needs the option {name!r}")
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written.
+
+    Parameters
+    ----------
+    path
+        The file.
+    format
+        What it is written in.
+    notes
+        What the user must know to use it, one line each; files that can hold comments hold them, too.
+    """
+
+    path: Path
+    format: Export
+    notes: tuple[str, ...]
+
+
 @cache
 def formats() -> Mapping[str, Export]:
-    """Every format by name: the `EXPORT` of each module of this package."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    found: list[Export] = [import_module(f"{__name__}.{name}").EXPORT for name in names]
-    return {one.name: one for one in found}
+    """Every format by name: the `EXPORT` of each module of this package whose name is public."""
+    modules = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_")
+    found: list[Export] = [import_module(f"{__name__}.{name}").EXPORT for name in modules]
+    return {one.name: one for one in sorted(found, key=lambda one: one.name)}
 
 
-def export(mix: Mix, format: str, path: Path, **options: Any) -> Path:
-    """Write `mix` for the stack called `format`; the file is whole or absent.
+def format_named(name: str) -> Export:
+    """The format called `name`; `InputError` lists the known ones."""
+    if name not in formats():
+        raise InputError(f"unknown export format {name!r}; the formats are: {', '.join(formats())}")
+    return formats()[name]
+
+
+def export(mix: Mix, format: str, path: Path, **options: Any) -> Exported:
+    """Write `mix` for the stack called `format`; the file is whole or absent, one that was there is replaced.
 
     Parameters
     ----------
@@ -88,48 +122,16 @@ def export(mix: Mix, format: str, path: Path, **options: Any) -> Path:
 
     Returns
     -------
-    Path
-        `path`.
+    Exported
+        The file, with what to know before it is used.
 
     Raises
     ------
     InputError
-        For an unknown format (the known ones are listed), an option that it lacks or needs, or a language of
-        the mix without a source.
+        For an unknown format (the known ones are listed), an ending or an option that it does not have, an
+        option that it needs, or a language of the mix without a source.
     """
-    if format not in formats():
-        raise InputError(f"unknown export format {format!r}; the formats are: {', '.join(formats())}")
-    chosen = formats()[format]
-    chosen.check(options)
-    chosen.write(mix, path, **options)
-    return path
-
-
-def drawn(mix: Mix, given: Mapping[str, Any], *, what: str) -> list[str]:
-    """Languages of the mix with a weight above 0, in its order, each of which `given` must name.
-
-    Raises
-    ------
-    InputError
-        If `given` lacks one of them, or names one that the mix does not; `what` says what was given.
-    """
-    if unknown := [language for language in given if language not in mix.languages]:
-        listed = ", ".join(mix.languages)
-        raise InputError(f"{what} is given for {unknown[0]!r}, but the mix has only: {listed}")
-    wanted = [language for language, weight in mix.weights.items() if weight > 0]
-    if missing := [language for language in wanted if language not in given]:
-        raise InputError(f"no {what} is given for {missing[0]!r}; the mix draws from: {', '.join(wanted)}")
-    return wanted
-
-
-def header(mix: Mix, one: Export) -> str:
-    """Comment lines that open an exported file: what it is, its unit, how sure the mix and the syntax are."""
-    share = ", ".join(f"{language} {weight:.4g}" for language, weight in mix.weights.items())
-    lines = [
-        f"Share of the training tokens: {share} ({mix.method}).",
-        *mix.verdict.splitlines(),
-        f"Format {one.name}; unit: {one.unit}.",
-        f"Syntax: {one.source}.",
-        f"Checked: {one.verified or 'not (unverified)'}.",
-    ]
-    return "".join(f"# {line}\n" for line in lines)
+    chosen = format_named(format)
+    path = Path(path)
+    chosen.check(path, options)
+    return Exported(path, chosen, tuple(chosen.write(mix, path, **options)))

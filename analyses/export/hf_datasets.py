@@ -7,29 +7,34 @@ step with its numbers. If every example is a packed row of one length, q_k = p_k
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from babelscope.analyses.export import Export, drawn, header
+from babelscope.analyses.export import Export
+from babelscope.analyses.export._draws import (
+    conversion,
+    end,
+    left_out,
+    mean_tokens,
+    read_again,
+    token_shares,
+)
+from babelscope.analyses.export._text import header, loading, mapping, quoted
 from babelscope.core.errors import InputError
 from babelscope.core.files import write_text
 from babelscope.corpora.mix import Mix
 
 # The third strategy, all_exhausted_without_replacement, ends on whatever is left and so misses the shares.
 STRATEGIES = ("all_exhausted", "first_exhausted")
-BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
 BODY = '''\
 from datasets import interleave_datasets, load_dataset
 
 SEED = {seed}
 TOKEN_SHARE = {shares}
-TOKENS_PER_EXAMPLE = {lengths}
+TOKENS_PER_EXAMPLE = {means}
 UNIQUE_TOKENS = {unique}  # None keeps every example
 
-# Examples are drawn, tokens are wanted: q_k = (p_k / m_k) / sum_j (p_j / m_j), here
-# {probabilities}
 DRAWS = {{language: TOKEN_SHARE[language] / TOKENS_PER_EXAMPLE[language] for language in TOKEN_SHARE}}
 PROBABILITIES = {{language: draws / sum(DRAWS.values()) for language, draws in DRAWS.items()}}
 
@@ -51,7 +56,7 @@ mixed = interleave_datasets(
     [kept(language) for language in PROBABILITIES],
     probabilities=list(PROBABILITIES.values()),
     seed=SEED,
-    stopping_strategy={strategy!r},
+    stopping_strategy="{strategy}",
 )
 '''
 
@@ -64,7 +69,7 @@ def write(
     tokens_per_document: Mapping[str, float] | float | None = None,
     seed: int = 0,
     stopping_strategy: str = STRATEGIES[0],
-) -> None:
+) -> list[str]:
     """Write the file; running it, or importing `mixed` from it, gives the mixed dataset.
 
     Parameters
@@ -86,46 +91,21 @@ def write(
     if stopping_strategy not in STRATEGIES:
         listed = " or ".join(STRATEGIES)
         raise InputError(f"stopping_strategy {stopping_strategy!r} does not hold the shares; use {listed}")
-    languages = drawn(mix, sources, what="source")
-    lengths = _lengths(mix, languages, tokens_per_document)
-    draws = {language: mix.weights[language] / lengths[language] for language in languages}
+    shares = token_shares(mix, sources)
+    means = mean_tokens(mix, shares, tokens_per_document)
+    first = stopping_strategy == "first_exhausted"
+    ends = [*([] if first else read_again(mix, shares)), *end(mix, shares, first=first)]
+    notes = [*conversion(shares, means), *left_out(mix), *ends]
     body = BODY.format(
         seed=int(seed),
-        shares={language: mix.weights[language] for language in languages},
-        lengths=lengths,
-        unique={language: mix.languages[language].unique_tokens for language in languages},
-        probabilities=", ".join(f"{one} {draw / sum(draws.values()):.6g}" for one, draw in draws.items()),
-        sources="\n".join(f"    {language!r}: {_load(sources[language])}," for language in languages),
+        shares=mapping(shares),
+        means=mapping(means),
+        unique=mapping({language: mix.languages[language].unique_tokens for language in shares}),
+        sources="\n".join(f"    {quoted(language)}: {loading(sources[language])}," for language in shares),
         strategy=stopping_strategy,
     )
-    write_text(path, f"{header(mix, EXPORT)}{body}")
-
-
-def _lengths(
-    mix: Mix, languages: list[str], tokens_per_document: Mapping[str, float] | float | None
-) -> dict[str, float]:
-    if tokens_per_document is None:
-        raise InputError(
-            "hf-datasets draws documents, the mix counts tokens: give tokens_per_document, the mean of each"
-            " source, or one number if every example is a packed row of that many tokens"
-        )
-    if isinstance(tokens_per_document, Mapping):
-        drawn(mix, tokens_per_document, what="mean number of tokens per document")
-        lengths = {language: float(tokens_per_document[language]) for language in languages}
-    else:
-        lengths = dict.fromkeys(languages, float(tokens_per_document))
-    for language, length in lengths.items():
-        if not (math.isfinite(length) and length > 0):
-            raise InputError(
-                f"{language} has {length:g} tokens per document; give its measured mean, above 0"
-            )
-    return lengths
-
-
-def _load(source: str) -> str:
-    builder = BUILDERS.get(Path(source).suffix)
-    given = f"{builder!r}, data_files={source!r}" if builder else repr(source)
-    return f'load_dataset({given}, split="train")'
+    write_text(path, f"{header(mix, EXPORT, notes)}{body}")
+    return notes
 
 
 EXPORT = Export(
@@ -133,5 +113,6 @@ EXPORT = Export(
     unit="example: probabilities are per document, converted from shares of tokens",
     source="datasets 5.2.0, interleave_datasets in datasets/combine.py",
     verified="run with datasets 5.2.0, achieved shares of tokens measured",
+    endings=(".py",),
     write=write,
 )

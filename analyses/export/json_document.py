@@ -8,9 +8,10 @@ from babelscope.analyses.export import Export
 from babelscope.corpora.mix import Mix
 
 
-def write(mix: Mix, path: Path) -> None:
-    """Write the document."""
+def write(mix: Mix, path: Path) -> list[str]:
+    """Write the document; there is nothing to note."""
     mix.save(path)
+    return []
 
 
 EXPORT = Export(
@@ -18,5 +19,6 @@ EXPORT = Export(
     unit="share of the processed tokens",
     source="babelscope.corpora.mix.Mix, format 1",
     verified="read back by Mix.load",
+    endings=(".json",),
     write=write,
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from babelscope.analyses.export import formats
 from babelscope.analyses.neuron_questions import NeuronQuestions
 from babelscope.cli import COMMANDS, main
 from babelscope.corpora.mix import LanguageShare, Mix
@@ -314,7 +315,53 @@ def test_export_writes_the_stacks_own_syntax_and_says_its_unit(tmp_path, capsys)
 
 def test_an_unknown_format_is_refused_with_the_known_ones(refused, tmp_path):
     message = refused("export", a_mix(tmp_path / "mix.json"), "nemo", tmp_path / "x")
-    assert "hf-datasets, json, megatron" in message
+    assert all(format in message for format in formats())
+
+
+def test_a_format_without_a_check_is_called_unverified(tmp_path, capsys):
+    mix = a_mix(tmp_path / "mix.json")
+    sources = ["--source", "python=data/py.jsonl", "--source", "php=data/php.jsonl"]
+    unverified = [one for one in formats().values() if one.verified is None]
+    assert unverified
+    for one in unverified:
+        assert main(["export", str(mix), one.name, str(tmp_path / f"mix{one.endings[0]}"), *sources]) == 0
+        assert "unverified" in capsys.readouterr().out
+    assert main(["export", str(mix), "megatron", str(tmp_path / "mix.sh"), *sources]) == 0
+    assert "unverified" not in capsys.readouterr().out
+
+
+def test_export_shows_the_conversion_to_documents(tmp_path, capsys):
+    options = ["--source", "python=py", "--source", "php=php"]
+    options += ["--tokens-per-document", "python=100", "--tokens-per-document", "php=200"]
+    mix = a_mix(tmp_path / "mix.json")
+    assert main(["export", str(mix), "llama-factory", str(tmp_path / "mix.yaml"), *options]) == 0
+    # 0.6 / 100 and 0.4 / 200 sum to 0.008.
+    assert "php: p 0.4, m 200 tokens, q 0.25" in capsys.readouterr().out
+
+
+def test_the_formats_are_listed_from_the_registry_with_their_options(capsys):
+    assert main(["export", "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert main(["export", "--help"]) == 0
+    helped = "".join(capsys.readouterr().out.split())
+    for one in formats().values():
+        assert f"{one.name} ({', '.join(one.endings)})\n  unit: {one.unit}\n" in listed
+        assert one.name in helped
+    assert "--set: stage=mix, start_training_step=1, seed=42" in listed
+    assert main(["export", "--list", "--json"]) == 0
+    assert [one["format"] for one in json.loads(capsys.readouterr().out)] == list(formats())
+
+
+def test_an_option_of_one_format_is_set_by_its_name(refused, tmp_path, capsys):
+    mix = a_mix(tmp_path / "mix.json")
+    given = [str(mix), "nanotron", str(tmp_path / "mix.yaml"), "--source", "python=a", "--source", "php=b"]
+    assert main(["export", *given, "--set", "start_training_step=500"]) == 0
+    assert "start_training_step: 500\n" in (tmp_path / "mix.yaml").read_text()
+    capsys.readouterr()
+    assert "stage, start_training_step, seed" in refused("export", *given, "--set", "step=1")
+    assert "give a whole number" in refused("export", *given, "--set", "start_training_step=soon")
+    assert "OPTION=VALUE" in refused("export", *given, "--set", "seed")
+    assert "give the mix, the format and the file" in refused("export", str(mix))
 
 
 def test_a_full_disk_is_said_in_words_and_spoils_nothing(make_run, tmp_path, capsys):
