@@ -308,6 +308,16 @@ def test_changed_settings_are_named_and_the_run_is_left_alone(run, texts):
     pretrain(recipe_for(texts, run.output, threads=2))  # how fast is no part of what
 
 
+def test_a_run_recorded_before_a_setting_existed_had_its_default(run, texts):
+    before = (run.output / "run.json").read_text()
+    document = json.loads(before)
+    for source in document["recipe"]["sources"]:
+        del source["until"]
+    (run.output / "run.json").write_text(json.dumps(document))
+    pretrain(recipe_for(texts, run.output))
+    (run.output / "run.json").write_text(before)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

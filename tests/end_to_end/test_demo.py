@@ -15,7 +15,7 @@ def test_the_demo_runs_from_nothing_to_a_report_and_goes_on_where_it_stopped(tmp
 
     monkeypatch.setattr(demo, "BASE_STEPS", 101)
     monkeypatch.setattr(demo, "STEPS", 150)
-    monkeypatch.setattr(demo, "DOCUMENTS", {"pivot": 500, "target": 1000, "replayed": 500})
+    monkeypatch.setattr(demo, "DOCUMENTS", {"pivot": 500, "target": 1000})
     assert main(["demo", "--out", str(tmp_path / "d"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert set(document["stages"]) == {"score", "pivot knowledge", "identifier choice"}
