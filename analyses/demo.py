@@ -28,9 +28,11 @@ from babelscope.corpora.babel import Arm, BabelWorld
 # How many documents exist of each language: the pivot's corpus is the smaller one, as in the paper.
 DOCUMENTS = {"pivot": 8_000, "target": 96_000}
 BASE_STEPS, STEPS, ARM_STEPS = 2000, 800, 300  # of training: base, continuation, each corrective run
-# The pivot's share of the continuation that is analysed, all of it in the first eighth of the run: without
+# The pivot's share of the continuation that is analysed, all of it in the first 150 steps: without
 # it the base's knowledge is gone before the target can be written, and with it to the end it stays.
-REPLAY, UNTIL = 0.005, 0.125
+REPLAY, UNTIL = 0.01, 0.1875
+# Few before the target can be written, and dense after: what is resolved grows with their number.
+CHECKPOINTS = [0, 1, 3, 10, 20, 30, *(round(45 * (STEPS / 45) ** (i / 33)) for i in range(34))]
 ARMS_COMPARED = 3  # recommended, natural, uniform
 
 QUESTIONS = """\
@@ -101,11 +103,11 @@ proportion = {rest}
 steps = {steps}
 batch_size = 32
 sequence_length = 64
-learning_rate = 1.2e-3
+learning_rate = 8e-4
 schedule = "constant"
 warmup_steps = 30
-weight_decay = 1.0  # what is no longer trained on fades
-checkpoints = 40
+weight_decay = 3.0  # what is no longer trained on fades
+checkpoints = {checkpoints}
 """
 
 # Processed tokens, schedule and start are the same for all arms; a mix replaces the proportions.
@@ -113,7 +115,7 @@ ARMS = (
     CONTINUATION.replace('output = "{target}"', 'output = "arms"')
     .replace("steps = {steps}", "steps = {arm_steps}")
     .replace("until = {until}\n", "")
-    .replace("checkpoints = 40", "checkpoints = 2")
+    .replace("{checkpoints}", "2")
 )
 
 
@@ -204,6 +206,7 @@ class Demo:
             "seed": self.seed,
             "base_steps": BASE_STEPS,
             "steps": STEPS,
+            "checkpoints": [step for step in CHECKPOINTS if step <= STEPS],
             "arm_steps": ARM_STEPS,
             "arm": self.arm,
             "replay": REPLAY,
