@@ -25,7 +25,9 @@ from babelscope.core.config import Strict
 from babelscope.core.errors import InputError
 from babelscope.core.languages import shown
 
-EPOCHS = 4.0  # up to here repeated text was worth nearly as much as new (Muennighoff et al., arXiv 2305.16264)
+EPOCHS = (
+    4.0  # up to here repeated text was worth nearly as much as new (Muennighoff et al., arXiv 2305.16264)
+)
 ROUNDING = 1e-9  # of shares, by which a limit may be missed
 # Stands for a wanted share of 0, which leaves KL infinite wherever a floor asks for some: the limit of less
 # and less wanted, the same for all such languages.
@@ -73,7 +75,9 @@ class Binding(Strict):
     def sentence(self) -> str:
         """What it costs, in words."""
         name = {"epochs": "limit of epochs"}.get(self.limit, self.limit)
-        return f"The {name} of {shown(self.language)} binds: {self.bound:.1%} where {self.wanted:.1%} is wanted."
+        return (
+            f"The {name} of {shown(self.language)} binds: {self.bound:.1%} where {self.wanted:.1%} is wanted."
+        )
 
 
 @dataclass(frozen=True)
@@ -144,14 +148,18 @@ class Bounds:
         if self.low.sum() > 1 + ROUNDING:
             listed = ", ".join(f"{name} {floor:g}" for name, floor in limits.floors.items())
             over = self.low.sum() - 1
-            raise InputError(f"the floors sum to {self.low.sum():g}, more than 1 ({listed}); lower them by {over:g}")
+            raise InputError(
+                f"the floors sum to {self.low.sum():g}, more than 1 ({listed}); lower them by {over:g}"
+            )
         for name, low, high, epochs, count in zip(
             self.languages, self.low, self.high, self.by_epochs, exists, strict=True
         ):
             if low <= high + ROUNDING:
                 continue
             if not epochs:
-                raise InputError(f"{name}: the floor {low:g} is above the ceiling {high:g}; change one of them")
+                raise InputError(
+                    f"{name}: the floor {low:g} is above the ceiling {high:g}; change one of them"
+                )
             raise InputError(
                 f"{name}: the floor {low:g} of a budget of {amount(limits.budget or 0)} is"
                 f" {amount(low * (limits.budget or 0))} tokens, but {limits.epochs:g} epochs of the"
