@@ -71,7 +71,9 @@ def recommend_mix(
     present: Mapping[str, float] | None = None,
     minimum_gain: float = MINIMUM_GAIN,
 ) -> Recommendation:
-    """One mix of the pivot and the targets of several series: `recommend_mix([php.evidence, csharp.evidence])`.
+    """One mix of the pivot and the targets of several series.
+
+    `recommend_mix([php.evidence, csharp.evidence])`, of two analyses.
 
     Parameters
     ----------

@@ -1,14 +1,14 @@
 """How much of each language to train on: Algorithm 1 for several targets, limits, gain, and a verdict.
 
     Pbar(η_i)  = η_i / Σ_k η_k      (Eq. 3 of arXiv 2412.07298) the wanted shares of the processed tokens
-    p          = the mix nearest to these that budget, text, floors and ceilings allow (`nearest_mix.py`)
+    p          = the mix nearest to these that budget, text, floors and ceilings allow (`nearest_mix`)
 
-Each target is computed against the pivot by itself, from its own acquisition run (`algorithm_1.py`), as in the
-paper; with one target the wanted shares are P and 1 − P. Every bootstrap draw of the wanted shares is brought
-within the limits, so that intervals are of what is recommended.
+Each target is computed against the pivot by itself, from its own acquisition run (`algorithm_1`), as in the
+paper; with one target the wanted shares are P and 1 − P. Every bootstrap draw of the wanted shares is
+brought within the limits, so that intervals are of what is recommended.
 
-Unique tokens stay those of Algorithm 1, whatever limits do to the weights, unless the run would read them more
-often than the limit of epochs: then as many more are kept as that takes, and exist.
+Unique tokens stay those of Algorithm 1, whatever limits do to the weights, unless the run would read them
+more often than the limit of epochs: then as many more are kept as that takes, and exist.
 """
 
 from __future__ import annotations
@@ -166,10 +166,12 @@ def recommend(
     share = f"Share of the training tokens: {listed(given)}."
     sentences = [estimates[run.language].sentence(run) for run in runs]
     verdict = " ".join([gain.verdict, share, *sentences, *limited, *most])
+    allowed = dict(zip(available, zip(bounds.low.tolist(), bounds.high.tolist(), strict=True), strict=True))
     languages = {
         name: LanguageShare(
             weight=given[name],
             weight_interval=intervals[name],
+            weight_bounds=allowed[name] if allowed[name] != (0, 1) else None,
             wanted_weight=whole[name],
             present_weight=before[name],
             unique_tokens=kept[name],

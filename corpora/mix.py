@@ -26,7 +26,7 @@ from babelscope.core.files import read_json, write_json
 WEIGHT_TOLERANCE = 1e-6
 WEIGHT_DECIMALS = 8  # keeps the sum of hundreds of languages within the tolerance
 DIGITS = 6  # of every other number with a fraction
-FORMATS = (1, 2)  # 1 had neither decision nor wanted, present and available amounts
+FORMATS = (1, 2)  # 1 had neither decision nor bounds, wanted and present weights and available tokens
 
 
 def check_sum(weights: dict[str, float], *, what: str) -> None:
@@ -65,6 +65,8 @@ class LanguageShare(Strict):
     weight_interval
         Lower and upper bound of the recommended weight; it need not contain a weight that was then
         limited by what exists.
+    weight_bounds
+        Lowest and highest weight that budget, text, floor and ceiling allow; None where they allow any.
     wanted_weight
         What was wanted before budget, text, floors and ceilings limited it.
     present_weight
@@ -79,6 +81,7 @@ class LanguageShare(Strict):
 
     weight: float = Field(ge=0, le=1)
     weight_interval: tuple[float, float] | None = None
+    weight_bounds: tuple[float, float] | None = None
     wanted_weight: float | None = Field(default=None, ge=0, le=1)
     present_weight: float | None = Field(default=None, ge=0, le=1)
     unique_tokens: int | None = Field(default=None, ge=0)
@@ -90,7 +93,7 @@ class LanguageShare(Strict):
     def _to_what_counts(cls, weight: float | None) -> float | None:
         return None if weight is None else round(weight, WEIGHT_DECIMALS)
 
-    @field_validator("weight_interval")
+    @field_validator("weight_interval", "weight_bounds")
     @classmethod
     def _ordered(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
         if interval is not None and not 0 <= interval[0] <= interval[1] <= 1:
