@@ -1,6 +1,6 @@
 """What a mix would gain over the present one, by Algorithm 1's own logic.
 
-A mix gives pivot and target a share of their system each (Eq. 3 of arXiv 2412.07298, pivot against one target):
+A mix gives pivot and target a share of their system each (Eq. 3 of arXiv 2412.07298, for a pair):
 
     P = w_pivot / (w_pivot + w_target)
 
@@ -163,16 +163,16 @@ def predicted_gain(
         )
     else:
         reason = (
-            f"the predicted gain in mean score, {said}, may be less than the {minimum:g} that is worth having;"
-            " more problems or checkpoints would narrow it"
+            f"the predicted gain in mean score, {said}, may be less than the {minimum:g} that is worth"
+            " having; more problems or checkpoints would narrow it"
         )
-    yours = f"{'the natural mix, taken for yours' if natural else 'your mix'}: {listed(present)}"
+    yours = f"the natural mix, taken for yours: {listed(present)}" if natural else listed(present)
     if decision == "keep":
         verdict = f"Keep your mix ({yours}): no meaningful gain, since {reason}. {CAVEAT}."
     else:
         verdict = (
-            f"Change to {listed(recommended)} ({yours}): the predicted gain in mean score is {said}, at least"
-            f" the {minimum:g} that is worth having. {CAVEAT}."
+            f"Change your mix ({yours}) to {listed(recommended)}: the predicted gain in mean score is {said},"
+            f" at least the {minimum:g} that is worth having. {CAVEAT}."
         )
     return MixGain(**about, **found, decision=decision, verdict=verdict)
 
@@ -193,8 +193,8 @@ def _outside(run: TargetRun, proportion: float, mix: str, pivot: str) -> str | N
     if low <= proportion <= high:
         return None
     return (
-        f"The {mix} mix has P = {proportion:.3f} of {pivot} against {name}, but where the run was scored P went"
-        f" from {high:.3f} to {low:.3f}; nothing is predicted beyond."
+        f"The {mix} mix has P = {proportion:.3f} of {pivot} against {name}, but where the run was scored P"
+        f" went from {high:.3f} to {low:.3f}; nothing is predicted beyond."
     )
 
 

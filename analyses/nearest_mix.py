@@ -140,8 +140,8 @@ class Bounds:
             ):
                 without = nearest_mix(wanted, low=ends[0], high=ends[1])
                 if not np.allclose(without, given, rtol=0, atol=ROUNDING):
-                    told = {"bound": float(bound), "wanted": float(shares[k])}
-                    found.append(Binding(language=language, limit=limit, **told))  # pyright: ignore[reportArgumentType]
+                    told = {"language": language, "limit": limit, "bound": bound, "wanted": shares[k]}
+                    found.append(Binding.model_validate(told))
         return tuple(found)
 
     def _check(self, limits: Limits, exists: Float[np.ndarray, " languages"]) -> None:
@@ -163,7 +163,8 @@ class Bounds:
             raise InputError(
                 f"{name}: the floor {low:g} of a budget of {amount(limits.budget or 0)} is"
                 f" {amount(low * (limits.budget or 0))} tokens, but {limits.epochs:g} epochs of the"
-                f" {amount(count)} that exist give {amount(limits.epochs * count)}; lower the floor or the budget"
+                f" {amount(count)} that exist give {amount(limits.epochs * count)}; lower the floor or the"
+                " budget"
             )
         if self.high.sum() >= 1 - ROUNDING:
             return
@@ -175,9 +176,9 @@ class Bounds:
             for name, high, epochs in zip(self.languages, self.high, self.by_epochs, strict=True)
         )
         raise InputError(
-            f"a budget of {amount(budget)} tokens cannot be filled: {limits.epochs:g} epochs of all that exists"
-            f" give {amount(self.high.sum() * budget)} ({listed}); lower the budget, allow more epochs, raise"
-            " a ceiling or add text"
+            f"a budget of {amount(budget)} tokens cannot be filled: {limits.epochs:g} epochs of all that"
+            f" exists give {amount(self.high.sum() * budget)} ({listed}); lower the budget, allow more"
+            " epochs, raise a ceiling or add text"
         )
 
 

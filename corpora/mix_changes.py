@@ -15,7 +15,7 @@ def changes(old: Mix, new: Mix) -> list[str]:
     The verdict repeats all the numbers, so it is told only where nothing else tells the difference.
     """
     found = [
-        f"{what}: {before} before, {after} now."
+        f"{what}: {before or 'none'} before, {after or 'none'} now."
         for what, before, after in (
             ("Decision", old.decision, new.decision),
             ("Pivot", old.pivot, new.pivot),

@@ -22,11 +22,13 @@ from babelscope.corpora.mix import Mix
 
 WEIGHT, TOKENS, INTERVAL, BAND, EXISTS = "sampling weight", "unique tokens", "interval", "band", "exists"
 PRESENT, WANTED, CHANGE, ALLOWED = "present weight", "wanted weight", "change", "allowed"
-LEGEND = {WEIGHT: "recommended", INTERVAL: "its interval", PRESENT: "present", WANTED: "wanted before limits"}
-LEGEND |= {
-    ALLOWED: "ends of what is allowed",
+LEGEND = {
+    WEIGHT: "recommended",
+    INTERVAL: "interval",
+    PRESENT: "present",
+    WANTED: "wanted",
+    ALLOWED: "limit",
     BAND: "other choices of α and run length",
-    EXISTS: "what exists",
 }
 LARGE, SMALL = 11, 8  # px
 
@@ -51,9 +53,9 @@ def mix_figure(mix: Mix, targets: dict[str, TargetEstimate]) -> go.Figure:
         for trace in _tokens(mix, targets.get(name), name, colours[name]):
             figure.add_trace(trace, row=1, col=2)
     _explain(figure)
-    figure.update_layout(template=TEMPLATE, height=46 * len(names) + 130, margin={**MARGIN, "l": 90, "t": 72})
+    figure.update_layout(template=TEMPLATE, height=46 * len(names) + 130, margin={**MARGIN, "l": 90, "t": 64})
     title_panel(figure, "Share of the training tokens", col=1, cols=2)
-    title_panel(figure, "Unique tokens", col=2, cols=2)
+    title_panel(figure, "Unique tokens (| what exists)", col=2, cols=2)
     figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", row=1, col=1)
     figure.update_xaxes(rangemode="tozero", tickformat="~s", row=1, col=2)
     figure.update_yaxes(
@@ -68,7 +70,8 @@ def mix_figure(mix: Mix, targets: dict[str, TargetEstimate]) -> go.Figure:
 def _weights(mix: Mix, name: str, colour: str) -> list[go.Scatter]:
     share, traces = mix.languages[name], []
     if share.weight_bounds:
-        traces.append(_ticks(share.weight_bounds, name, ALLOWED, INK, "limits allow %{x:.1%}"))
+        ends = [bound for bound in share.weight_bounds if 0 < bound < 1]
+        traces.append(_ticks(ends, name, ALLOWED, INK, "limit at %{x:.1%}"))
     if share.present_weight is not None:
         ends = (share.present_weight, share.weight)
         traces.append(_span(ends, name, MUTED, CHANGE))
