@@ -211,14 +211,15 @@ def _means(results: Results, best_by: Sequence[str]) -> dict[str, ScoreCurve]:
             steps, _, solved = tables.outcomes(data, language, groups)
             if not len(solved):
                 raise InputError(
-                    f"no problem of {problem_set(groups)} was asked in {shown(language)}; ask it in both"
+                    f"of {problem_set(groups)}, none was asked in {shown(language)}; ask them in both"
+                    " languages"
                 )
             curves.append(ScoreCurve.from_outcomes(steps, solved))
         return mean_score(*curves)
 
     found = {problem_set(best_by): mean(best_by)}
     groups, languages = data["group"].to_numpy(), data["language"].to_numpy()
-    in_both = sorted(set(groups[languages == pivot]) & set(groups[languages == target]))
+    in_both = sorted(set(groups[languages == pivot].tolist()) & set(groups[languages == target].tolist()))
     others = [(), *((group,) for group in in_both)] if len(set(groups)) > 1 else []
     return found | {problem_set(one): mean(one) for one in others if problem_set(one) not in found}
 
