@@ -203,9 +203,7 @@ def nearest_mix(
     q = np.maximum(wanted / wanted.sum(-1, keepdims=True), LEAST)
     from_low, to_high = low / q, high / q
     kinks = np.sort(np.concatenate([from_low, to_high], axis=-1), axis=-1)  # (*draws, 2 · languages)
-    totals = np.clip(kinks[..., None] * q[..., None, :], low, high).sum(-1)
-    last = np.maximum((totals <= 1 + 1e-12).sum(-1) - 1, 0)[..., None]
-    c = np.take_along_axis(kinks, last, axis=-1)
+    c = _last_within(kinks, q, low, high)
     free = (from_low <= c) & (c < to_high)
     fixed = np.where(free, 0, np.clip(c * q, low, high))
     share = np.where(free, q, 0)
@@ -214,3 +212,20 @@ def nearest_mix(
     # share / free_share first: both may be as small as LEAST, and rest / LEAST is too large for a float.
     inside = share / np.where(free_share > 0, free_share, 1) * rest
     return np.clip(np.where(free, inside, fixed), low, high)
+
+
+def _last_within(
+    kinks: Float[np.ndarray, "*draws kinks"],
+    q: Float[np.ndarray, "*draws languages"],
+    low: Float[np.ndarray, " languages"],
+    high: Float[np.ndarray, " languages"],
+) -> Float[np.ndarray, "*draws 1"]:
+    """The largest kink at which the shares do not sum to more than 1, by bisection: the sum grows with c."""
+    first = np.zeros((*kinks.shape[:-1], 1), int)
+    last = np.full_like(first, kinks.shape[-1] - 1)
+    for _ in range(int(kinks.shape[-1]).bit_length()):
+        middle = (first + last + 1) // 2
+        total = np.clip(np.take_along_axis(kinks, middle, axis=-1) * q, low, high).sum(-1, keepdims=True)
+        within = total <= 1 + 1e-12  # rounding
+        first, last = np.where(within, middle, first), np.where(within, last, np.maximum(middle - 1, first))
+    return np.take_along_axis(kinks, first, axis=-1)

@@ -12,7 +12,7 @@ from tests.analyses.test_best_mix import csharp, evidence
 @pytest.fixture
 def series(monkeypatch):
     """Directories that stand for analyses; nothing is read or measured."""
-    known = {"php": evidence(loss=1.6875), "csharp": csharp(), "scratch": evidence("csharp", continues=False)}
+    known = {"php": evidence(loss=1.6875), "csharp": csharp(), "scratch": csharp(continues=False)}
     known["bare"] = SimpleNamespace(run=None)
 
     def read(directory, **_):
