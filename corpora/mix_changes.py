@@ -32,7 +32,10 @@ def changes(old: Mix, new: Mix) -> list[str]:
     before, after = dict(_leaves(old.provenance)), dict(_leaves(new.provenance))
     for key in dict.fromkeys((*before, *after)):
         if before.get(key) != after.get(key):
-            told = [str(leaves[key]) if key in leaves else "nothing" for leaves in (before, after)]
+            told = [
+                "nothing" if key not in leaves else "none" if leaves[key] is None else str(leaves[key])
+                for leaves in (before, after)
+            ]
             found.append(f"{key}: {told[0]} before, {told[1]} now.")
     return found or ([f"Verdict now: {new.verdict}"] if old.verdict != new.verdict else [])
 
@@ -47,7 +50,7 @@ def _of_share(name: str, old: LanguageShare, new: LanguageShare) -> Iterator[str
 def _value(value: Any) -> str:
     match value:
         case None:
-            return "unknown"
+            return "none"
         case float():
             return f"{value:.2%}"
         case tuple():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,8 +24,11 @@ from babelscope.cli.output import (
     pairs,
     say,
 )
-from babelscope.cli.reading import read_directory
+from babelscope.cli.reading import Reading, read_directory
 from babelscope.core.errors import InputError
+
+if TYPE_CHECKING:
+    from babelscope.analyses.nearest_mix import Limits
 
 
 def command(
@@ -128,6 +132,7 @@ def command(
         ).audited(keep_flagged=keep_flagged)
         for directory in directories
     ]
+    _check(limits, readings, counts)
     analyses = [reading.conclude(reading.sweep(device=device)) for reading in readings]
     if lacking := [" ".join(analysis.notes) for analysis in analyses if analysis.evidence.run is None]:
         raise InputError(" ".join(lacking))
@@ -152,6 +157,19 @@ def command(
             if found.mix.decision != "keep":
                 say(f"next: babelscope pretrain RECIPE --mix {out}")
     return 1 if found.mix is None else 0
+
+
+def _check(limits: Limits, readings: Sequence[Reading], counts: Mapping[str, float]) -> None:
+    """Refuse limits that no mix meets before anything is measured, where it is known what exists."""
+    from babelscope.analyses.nearest_mix import Bounds
+
+    known: dict[str, float] = {}
+    for reading in readings:
+        known |= reading.series.available_tokens | dict(reading.questions.available)
+    known |= counts
+    languages = dict.fromkeys(str(name) for one in readings for name in (one.series.pivot, one.series.target))
+    if set(languages) <= set(known):
+        Bounds.of(limits, {name: known[name] for name in languages})
 
 
 def _numbers(given: list[str] | None, *, option: str, example: str) -> dict[str, float]:

@@ -8,21 +8,37 @@ import pytest
 from babelscope.cli import main, mix_command
 from tests.analyses.test_best_mix import csharp, evidence
 
+KNOWN = {"python": 11 * 10**9, "php": 23 * 10**9}
+
+
+@pytest.fixture(scope="module")
+def known():
+    found = {"php": evidence(loss=1.6875), "csharp": csharp(), "scratch": csharp(continues=False)}
+    return found | {"bare": SimpleNamespace(run=None)}
+
 
 @pytest.fixture
-def series(monkeypatch):
+def series(monkeypatch, known):
     """Directories that stand for analyses; nothing is read or measured."""
-    known = {"php": evidence(loss=1.6875), "csharp": csharp(), "scratch": csharp(continues=False)}
-    known["bare"] = SimpleNamespace(run=None)
+    measured = []
+
+    def measure(**_):
+        measured.append(True)
 
     def read(directory, **_):
         analysis = SimpleNamespace(
             evidence=known[directory.name], notes=("No proportion by loss: it is flat.",)
         )
-        reading = SimpleNamespace(sweep=lambda **_: None, conclude=lambda _: analysis)
+        reading = SimpleNamespace(
+            series=SimpleNamespace(pivot="python", target="php", available_tokens={}),
+            questions=SimpleNamespace(available=KNOWN),
+            sweep=measure,
+            conclude=lambda _: analysis,
+        )
         return SimpleNamespace(audited=lambda **_: reading)
 
     monkeypatch.setattr(mix_command, "read_directory", read)
+    return measured
 
 
 @pytest.fixture
@@ -123,3 +139,8 @@ def test_a_refusal_is_exit_code_1_and_writes_no_mix(mix):
 )
 def test_what_cannot_be_used_is_refused_in_one_line(refused, arguments, says):
     assert says in refused(*arguments)
+
+
+def test_limits_that_no_mix_meets_are_refused_before_anything_is_measured(refused, series):
+    assert "a budget of 900 B tokens cannot be filled" in refused("php", "--budget", "900e9")
+    assert not series
