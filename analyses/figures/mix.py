@@ -104,19 +104,19 @@ def _tokens(mix: Mix, target: TargetEstimate | None, name: str, colour: str) -> 
 def _explain(figure: go.Figure) -> None:
     """One entry of the legend for each kind of mark that is there."""
     told: set[str] = set()
-    for trace in figure.data:
-        kind = str(trace.name)  # pyright: ignore[reportAttributeAccessIssue]
+    for trace in list(figure.select_traces()):
+        kind = str(trace.name)
         shown = kind in LEGEND and kind not in told
         told.add(kind)
         trace.update(showlegend=False)
         if shown:
             # A mark of its own, grey: colours are languages.
-            marker, line = trace.marker, trace.line  # pyright: ignore[reportAttributeAccessIssue]
+            marker, line = trace.marker, trace.line
             figure.add_trace(
                 go.Scatter(
                     x=[None],
                     y=[None],
-                    mode=trace.mode,  # pyright: ignore[reportAttributeAccessIssue]
+                    mode=trace.mode,
                     name=LEGEND[kind],
                     marker={"symbol": marker.symbol, "size": marker.size, "color": MUTED}
                     | {"line": {"color": MUTED, "width": marker.line.width}},
