@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -104,7 +105,8 @@ def _tokens(mix: Mix, target: TargetEstimate | None, name: str, colour: str) -> 
 def _explain(figure: go.Figure) -> None:
     """One entry of the legend for each kind of mark that is there."""
     told: set[str] = set()
-    for trace in list(figure.select_traces()):
+    drawn: list[Any] = list(figure.select_traces())
+    for trace in drawn:
         kind = str(trace.name)
         shown = kind in LEGEND and kind not in told
         told.add(kind)
