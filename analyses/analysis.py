@@ -20,11 +20,11 @@ import pandas as pd
 import xarray as xr
 
 from babelscope.analyses import tables
-from babelscope.analyses.best_mix import MEAN, problem_set, recommended
+from babelscope.analyses.best_mix import MixEvidence, gather, recommend_mix
 from babelscope.analyses.comparison import ArmComparison
 from babelscope.analyses.direction_effect import DirectionEffects
 from babelscope.analyses.linear_probes import LanguageIdentity
-from babelscope.analyses.mix import Recommendation, mean_score
+from babelscope.analyses.mix import Recommendation
 from babelscope.analyses.pivot_share import PivotShare, identifier_choice
 from babelscope.analyses.proportion import LossProportion, WorkingLanguageProportion
 from babelscope.analyses.score_curve import ScoreCurve
@@ -80,8 +80,10 @@ class Analysis:
         The pivot's share by both estimators, where they are defined.
     disagreement
         Their difference over steps, as the paper's authors tabulate it, or None.
+    evidence
+        What this series says about a mix, to be put together with others' by `recommend_mix`.
     recommendation
-        Algorithm 1, or its refusal in words.
+        Algorithm 1 from this series alone, or its refusal in words; None where it lacks something.
     comparison
         Arms trained on different mixes, where they were.
     notes
@@ -108,6 +110,7 @@ class Analysis:
     loss_proportion: LossProportion | None
     language_proportion: WorkingLanguageProportion | None
     disagreement: pd.DataFrame | None
+    evidence: MixEvidence
     recommendation: Recommendation | None
     comparison: ArmComparison | None
     notes: tuple[str, ...]
@@ -220,11 +223,10 @@ def analyse(results: Results, questions: Questions | None = None) -> Analysis:
         if one is not None
     ]
     best_by = questions.best_by if questions else ()
-    available = (questions.available if questions else None) or series.available_tokens
+    available = series.available_tokens | dict(questions.available if questions else {})
     curves = _curves(results, best_by, notes)
-    stages = {
-        signal: StageDetector().fit(curve) for signal, curve in curves.items() if signal not in _INTERNAL
-    }
+    stages = {signal: StageDetector().fit(curve) for signal, curve in curves.items()}
+    evidence = gather(results, stages, loss_proportion, available=available, best_by=best_by, notes=notes)
     return Analysis(
         name=series.directory.name,
         pivot=series.pivot,
@@ -250,9 +252,8 @@ def analyse(results: Results, questions: Questions | None = None) -> Analysis:
         loss_proportion=loss_proportion,
         language_proportion=language_proportion,
         disagreement=_disagreement(lines, series.steps),
-        recommendation=recommended(
-            results.series, curves, stages, loss_proportion, available, problem_set(best_by), notes
-        ),
+        evidence=evidence,
+        recommendation=_or_note(lambda: recommend_mix([evidence]), "mix", notes),
         comparison=None,
         notes=tuple(notes),
     )
@@ -263,9 +264,6 @@ def _by_loss(results: Results, target: str) -> LossProportion:
     steps = results["language_loss"]["step"].to_numpy()
     warmup = results.series.warmup_steps
     return LossProportion(warmup_steps=warmup).fit(steps, nll.T, tokens)
-
-
-_INTERNAL = (MEAN,)  # fitted where Algorithm 1 needs it; not a signal of its own
 
 
 def _curves(results: Results, best_by: Sequence[str], notes: list[str]) -> dict[str, ScoreCurve]:
@@ -285,14 +283,12 @@ def _curves(results: Results, best_by: Sequence[str], notes: list[str]) -> dict[
             found["pivot knowledge"] = _or_note(
                 lambda: of(target, [PIVOT_KNOWLEDGE]), "stages by pivot knowledge", notes
             )
-        if found["score"] is not None:
-            known = of(pivot, best_by)
-            found[MEAN] = mean_score(known, of(target, best_by))
-            if known.solved[0] < known.total[0] / 2:
-                notes.append(
-                    f"At step {known.steps[0]} the model solves {known.solved[0] / known.total[0]:.0%} of the"
-                    f" problems in {shown(pivot)}: it hardly knows what could be transferred."
-                )
+        steps, _, known = tables.outcomes(data, pivot, best_by)
+        if len(known) and known[:, 0].mean() < 0.5:
+            notes.append(
+                f"At step {steps[0]} the model solves {known[:, 0].mean():.0%} of the problems in"
+                f" {shown(pivot)}: it hardly knows what could be transferred."
+            )
     else:
         notes.append(
             "No problems were asked, so there is no score; stages are those of the identifier choice."

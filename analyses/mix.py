@@ -1,100 +1,55 @@
-"""Algorithm 1 of "The Rise and Down of Babel Tower" (arXiv 2412.07298): how much of each new language.
+"""How much of each language to train on: Algorithm 1 for several targets, limits, gain, and a verdict.
 
-    j          = argmax over checkpoints from α on of the fitted mean of pivot and target score
-    η_target   = η_pivot / P(l_j) − η_pivot        P as in `proportion.py`, η in unique tokens
-    Pbar(η_i)  = η_i / Σ_k η_k                     (Eq. 3) sampling weights; with one target, P and 1 − P
+    Pbar(η_i)  = η_i / Σ_k η_k      (Eq. 3 of arXiv 2412.07298) the wanted shares of the processed tokens
+    p          = the mix nearest to these that budget, text, floors and ceilings allow (`nearest_mix`)
 
-Before α the loss is that of a vocabulary not learnt yet, and P > 1: such checkpoints do not compete for j.
-Each target is computed against the pivot by itself, from its own acquisition run, as in the paper. The
-pivot's corpus is kept whole; a target cannot have more than exists. As P → 0, η_target grows without bound,
-so its interval carries both the documents behind P and the uncertainty of the best checkpoint.
+Each target is computed against the pivot by itself, from its own acquisition run (`algorithm_1`), as in the
+paper; with one target the wanted shares are P and 1 − P. Every bootstrap draw of the wanted shares is
+brought within the limits, so that intervals are of what is recommended.
 
-The algorithm reads how a pivot's system gives way to a new one. It says nothing about a run that does not
-continue from a pivot model, or whose score does not demonstrably rise and then fall: the recommendation is
-refused in words.
+Unique tokens stay those of Algorithm 1, whatever limits do to the weights, unless the run would read them
+more often than the limit of epochs: then as many more are kept as that takes, and exist.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 
 import numpy as np
 from jaxtyping import Float
 
-from babelscope.analyses.proportion import CAVEAT, LossProportion
-from babelscope.analyses.score_curve import ScoreCurve
-from babelscope.analyses.stages import StageDetector
+from babelscope.analyses.algorithm_1 import (
+    TargetEstimate,
+    TargetRun,
+    algorithm_1,
+    mean_score,
+    refusals,
+    target_tokens,
+    token_draws,
+)
+from babelscope.analyses.amounts import listed
+from babelscope.analyses.mix_gain import MINIMUM_GAIN, MixGain, predicted_gain
+from babelscope.analyses.mix_sensitivity import Swing, swings, wanted_tokens
+from babelscope.analyses.nearest_mix import Binding, Bounds, Limits
+from babelscope.analyses.proportion import CAVEAT
 from babelscope.core.config import Strict
 from babelscope.core.errors import InputError
 from babelscope.core.languages import shown
-from babelscope.core.stats import LEVEL, percentile_interval
-from babelscope.corpora.mix import LanguageShare, Mix
+from babelscope.core.stats import percentile_interval
+from babelscope.corpora.mix import LanguageShare, Mix, check_sum
+from babelscope.corpora.mixing import apportion
 
-
-@dataclass(frozen=True)
-class TargetRun:
-    """What one acquisition run says about one target.
-
-    Parameters
-    ----------
-    language
-        The target.
-    loss
-        Fitted on held-out text of the target.
-    target_score
-        Fitted on the target's score: must rise and fall.
-    mean_score
-        Fitted on `mean_score(pivot, target)` from α on: its peak is the best checkpoint.
-    available_tokens
-        Tokens of the target that exist.
-    continues_from_pivot
-        Whether the run started from a model of the pivot.
-    problem_set
-        What must rise and fall, in words.
-    best_by
-        What the mean score is of, in words.
-    """
-
-    language: str
-    loss: LossProportion
-    target_score: StageDetector
-    mean_score: StageDetector
-    available_tokens: int
-    continues_from_pivot: bool
-    problem_set: str = "all problems"
-    best_by: str = "all problems"
-
-
-class TargetEstimate(Strict):
-    """Algorithm 1 for one target.
-
-    Attributes
-    ----------
-    best_step, best_interval
-        The best checkpoint j.
-    proportion, proportion_interval, proportion_band
-        P at j; its interval carries the documents and j, its band the choice of α and the length of the run.
-    tokens, tokens_interval, tokens_band
-        η_target in the same three senses, at most `available_tokens`.
-    influence
-        Lowest and highest η_target when one input moves and the others stay: "alpha" and "beta" over the
-        band's choices, "best step" over its interval.
-    most_influential
-        The input with the widest of these; None if none moves η_target.
-    """
-
-    best_step: int
-    best_interval: tuple[int, int]
-    proportion: float
-    proportion_interval: tuple[float, float]
-    proportion_band: tuple[float, float]
-    tokens: int
-    tokens_interval: tuple[int, int]
-    tokens_band: tuple[int, int]
-    available_tokens: int
-    influence: dict[str, tuple[int, int]]
-    most_influential: str | None
+__all__ = [
+    "Limits",
+    "Recommendation",
+    "TargetEstimate",
+    "TargetRun",
+    "mean_score",
+    "recommend",
+    "target_tokens",
+]
 
 
 class Recommendation(Strict):
@@ -103,110 +58,54 @@ class Recommendation(Strict):
     Attributes
     ----------
     verdict
-        One paragraph for a reader.
+        One paragraph for a reader: what to do, then what it rests on.
     mix
         None when refused.
     reasons
         Why it was refused; with a mix, what it was limited by.
     targets
         The estimates behind it, by target; empty when refused.
+    binding
+        The limits without which the mix would be another.
+    gain
+        The mix against the present one; None when refused.
+    sensitivity
+        What moves the mix, the most influential input first.
     """
 
     verdict: str
     mix: Mix | None
     reasons: tuple[str, ...]
     targets: dict[str, TargetEstimate]
+    binding: tuple[Binding, ...] = ()
+    gain: MixGain | None = None
+    sensitivity: tuple[Swing, ...] = ()
 
 
-def mean_score(pivot: ScoreCurve, target: ScoreCurve) -> ScoreCurve:
-    """Mean of two scores at every step, each language counting half whatever its number of problems.
-
-    With equally many problems, known one by one, what they share between checkpoints is kept. Otherwise the
-    mean is a count out of the number of problems that gives it its binomial precision, 4 / (1/n_1 + 1/n_2).
-
-    Raises
-    ------
-    InputError
-        If the two were not scored at the same steps.
-    """
-    if not np.array_equal(pivot.steps, target.steps):
-        only = sorted(set(pivot.steps.tolist()) ^ set(target.steps.tolist()))
-        raise InputError(f"pivot and target were not both scored at steps {only}; score both at every step")
-    both = (pivot.outcomes, target.outcomes)
-    if both[0] is not None and both[1] is not None and len(both[0]) == len(both[1]):
-        return ScoreCurve.from_outcomes(pivot.steps, np.vstack([both[0], both[1]]))
-    total = np.round(4 / (1 / pivot.total + 1 / target.total))
-    share = (pivot.solved / pivot.total + target.solved / target.total) / 2
-    return ScoreCurve.from_counts(pivot.steps, np.round(share * total), total)
-
-
-def target_tokens(
-    pivot_tokens: float, proportion: Float[np.ndarray, "*shape"] | float, *, available: float
-) -> Float[np.ndarray, "*shape"]:
-    """η_pivot / P − η_pivot, between 0 (P ≥ 1) and what is available (P → 0)."""
-    share = np.asarray(proportion, float)
-    # Where P is at or below the share that the available tokens would have, the limit is what exists.
-    least = pivot_tokens / (pivot_tokens + available)
-    return np.where(share <= least, available, pivot_tokens / np.clip(share, least, 1) - pivot_tokens)
-
-
-def algorithm_1(run: TargetRun, *, pivot_tokens: int) -> TargetEstimate:
-    """η_target for one target, with everything that makes it uncertain.
-
-    It computes; whether the answer means anything is `recommend`'s to say.
-
-    Raises
-    ------
-    InputError
-        If scores were taken after the last held-out loss.
-    """
-    loss, step = run.loss, run.mean_score.best_step_
-    scored, measured = int(run.mean_score.curve_.steps[-1]), int(loss.steps_[-1])
-    if scored > measured:
-        raise InputError(
-            f"{run.language} is scored up to step {scored}, but its held-out loss ends at step {measured};"
-            " measure both on the same checkpoints"
-        )
-
-    def tokens(proportion: Float[np.ndarray, "*shape"] | float) -> Float[np.ndarray, "*shape"]:
-        return target_tokens(pivot_tokens, proportion, available=run.available_tokens)
-
-    shares = loss.draws_at(run.mean_score.best_draws_)
-    variants = loss.variants_at(step).dropna(subset="proportion")
-    under = variants["proportion"].to_numpy()
-    moved = {
-        "alpha": under[variants["last_step"] == variants["last_step"].max()],
-        "beta": under[variants["alpha_step"] == loss.alpha_step_],
-        "best step": np.array([loss.at(end) for end in run.mean_score.best_interval_]),
-    }
-    influence = {name: _ends(tokens(shares)) for name, shares in moved.items()}
-    width = {name: high - low for name, (low, high) in influence.items()}
-    widest = max(width, key=width.__getitem__)
-    low, high = percentile_interval(shares)
-    return TargetEstimate(
-        best_step=step,
-        best_interval=run.mean_score.best_interval_,
-        proportion=loss.at(step),
-        proportion_interval=(float(low), float(high)),
-        proportion_band=(float(under.min()), float(under.max())),
-        tokens=round(float(tokens(loss.at(step)))),
-        tokens_interval=_ends(percentile_interval(tokens(shares))),
-        tokens_band=_ends(tokens(under)),
-        available_tokens=run.available_tokens,
-        influence=influence,
-        most_influential=widest if width[widest] > 0 else None,
-    )
-
-
-def recommend(runs: Sequence[TargetRun], *, pivot: str, pivot_tokens: int) -> Recommendation:
+def recommend(
+    runs: Sequence[TargetRun],
+    *,
+    pivot: str,
+    pivot_tokens: int,
+    limits: Limits | None = None,
+    present: Mapping[str, float] | None = None,
+    minimum_gain: float = MINIMUM_GAIN,
+) -> Recommendation:
     """Unique tokens and sampling weights for the pivot and its targets, or a refusal in words.
 
     Parameters
     ----------
     runs
-        One acquisition run per target.
+        One acquisition run per target; their order does not matter.
     pivot, pivot_tokens
         The language that the targets are learnt from, and η_pivot: its corpus, kept whole.
+    limits
+        What the mix must keep to; default: nothing but what exists.
+    present
+        Sampling weights of the mix that would be left, of the same languages. Default: in proportion to what
+        exists.
+    minimum_gain
+        The gain in mean score worth having, stated beforehand.
 
     Returns
     -------
@@ -217,8 +116,99 @@ def recommend(runs: Sequence[TargetRun], *, pivot: str, pivot_tokens: int) -> Re
     Raises
     ------
     InputError
-        Without targets, with one target twice, or with token counts below 1.
+        Without targets, with one target twice, with token counts below 1, with limits that no mix meets, or
+        with a present mix of other languages.
     """
+    runs = sorted(runs, key=lambda run: run.language)
+    limits = limits or Limits()
+    available = _available(runs, pivot, pivot_tokens)
+    bounds = Bounds.of(limits, available)
+    before, natural = _present(present, available), present is None
+    if not minimum_gain >= 0:
+        raise InputError(f"a minimum gain of {minimum_gain:g}: give a difference of scores, 0 or more")
+    if reasons := _refused(runs, pivot):
+        verdict = f"No mix is recommended. {' '.join(reasons)}"
+        return Recommendation(verdict=verdict, mix=None, reasons=tuple(reasons), targets={})
+    estimates = {run.language: algorithm_1(run, pivot_tokens=pivot_tokens) for run in runs}
+    unique = {pivot: pivot_tokens, **{name: one.tokens for name, one in estimates.items()}}
+    # Not the whole tokens of the estimates: weights are the same in billions of tokens.
+    shares = {run.language: run.loss.at(run.mean_score.best_step_) for run in runs}
+    wanted = wanted_tokens(shares, available, pivot)
+    weights = bounds.nearest(wanted)
+    whole = dict(zip(available, (wanted / wanted.sum()).tolist(), strict=True))
+    given = dict(zip(available, weights.tolist(), strict=True))
+    intervals = dict(zip(available, _intervals(runs, pivot_tokens, bounds), strict=True))
+    binding = bounds.binding(wanted)
+    moving = swings(runs, pivot=pivot, pivot_tokens=pivot_tokens, limits=limits)
+    gain = predicted_gain(
+        runs,
+        pivot=pivot,
+        recommended=given,
+        intervals=intervals,
+        present=before,
+        natural=natural,
+        minimum=minimum_gain,
+    )
+    processed = dict(zip(available, _processed(weights, limits), strict=True))
+    kept = {name: _kept(unique[name], processed[name], available[name], limits) for name in available}
+    raised = [
+        f"{shown(name)} keeps more than Algorithm 1's unique tokens, so that no token is read more than"
+        f" {limits.epochs:g} times."
+        for name in available
+        if kept[name] > unique[name]
+    ]
+    limited = (
+        *(why for name, one in estimates.items() if (why := one.limit(name))),
+        *(one.sentence for one in binding),
+        *raised,
+    )
+    most = [f"What moves the mix most is the {moving[0].name}."] if moving else []
+    share = f"Share of the training tokens: {listed(given)}."
+    sentences = [estimates[run.language].sentence(run) for run in runs]
+    verdict = " ".join([gain.verdict, share, *sentences, *limited, *most])
+    allowed = dict(zip(available, zip(bounds.low.tolist(), bounds.high.tolist(), strict=True), strict=True))
+    languages = {
+        name: LanguageShare(
+            weight=given[name],
+            weight_interval=intervals[name],
+            weight_bounds=allowed[name] if allowed[name] != (0, 1) else None,
+            wanted_weight=whole[name],
+            present_weight=before[name],
+            unique_tokens=kept[name],
+            available_tokens=available[name],
+            processed_tokens=processed[name],
+        )
+        for name in available
+    }
+    mix = Mix(
+        languages=languages,
+        pivot=pivot,
+        decision=gain.decision,
+        verdict=verdict,
+        method="algorithm-1",
+        provenance={
+            "babelscope": version("babelscope"),
+            "runs": {run.language: _about(run) for run in runs},
+            "limits": limits.model_dump(mode="json"),
+            "targets": {name: one.model_dump(mode="json") for name, one in estimates.items()},
+            "gain": gain.model_dump(mode="json", exclude={"verdict", "present"}),
+            "sensitivity": {one.name: one.moved for one in moving},
+            "caveat": CAVEAT,
+        },
+    )
+    return Recommendation(
+        verdict=verdict,
+        mix=mix,
+        reasons=limited,
+        targets=estimates,
+        binding=binding,
+        gain=gain,
+        sensitivity=moving,
+    )
+
+
+def _available(runs: Sequence[TargetRun], pivot: str, pivot_tokens: int) -> dict[str, int]:
+    """Tokens that exist, pivot first."""
     names = [run.language for run in runs]
     if not names or len({pivot, *names}) <= len(names):
         raise InputError(
@@ -227,104 +217,66 @@ def recommend(runs: Sequence[TargetRun], *, pivot: str, pivot_tokens: int) -> Re
     counts = {pivot: pivot_tokens, **{run.language: run.available_tokens for run in runs}}
     if missing := [name for name, count in counts.items() if not count >= 1]:
         raise InputError(f"{counts[missing[0]]} tokens of {missing[0]}; give how many exist")
-    estimates = {run.language: algorithm_1(run, pivot_tokens=pivot_tokens) for run in runs}
-    refusals = [why for run in runs for why in _refusals(run, estimates[run.language], pivot)]
-    if refusals:
-        return Recommendation(
-            verdict=f"No mix is recommended. {' '.join(refusals)}",
-            mix=None,
-            reasons=tuple(refusals),
-            targets={},
+    return counts
+
+
+def _present(present: Mapping[str, float] | None, available: Mapping[str, int]) -> dict[str, float]:
+    if present is None:
+        return {name: count / sum(available.values()) for name, count in available.items()}
+    if set(present) != set(available):
+        raise InputError(
+            f"the present mix is of {', '.join(present)}, the recommended one of {', '.join(available)};"
+            " give the present weight of each of these, 0 if there is none"
         )
-    limits = tuple(why for name, one in estimates.items() if (why := _limit(name, one)))
-    tokens = np.array([pivot_tokens, *(one.tokens for one in estimates.values())])
-    listed = ", ".join(
-        f"{shown(name)} {weight:.1%}" for name, weight in zip(counts, tokens / tokens.sum(), strict=True)
-    )
-    sentences = [_sentence(run, estimates[run.language]) for run in runs]
-    verdict = " ".join([f"Share of the training tokens: {listed}.", *sentences, *limits])
-    languages = {
-        name: LanguageShare(weight=float(weight), weight_interval=(low, high), unique_tokens=int(count))
-        for name, weight, (low, high), count in zip(
-            counts, tokens / tokens.sum(), _weight_intervals(runs, pivot_tokens), tokens, strict=True
+    if wrong := [name for name, weight in present.items() if not 0 <= weight <= 1]:
+        raise InputError(
+            f"the present weight of {wrong[0]} is {present[wrong[0]]:g}; give a share from 0 to 1"
         )
+    check_sum(dict(present), what="the weights of the present mix")
+    return {name: float(present[name]) for name in available}
+
+
+def _refused(runs: Sequence[TargetRun], pivot: str) -> list[str]:
+    found = {run.language: refusals(run, pivot) for run in runs}
+    reasons = [why for sentences in found.values() for why in sentences]
+    without = [shown(name) for name, sentences in found.items() if sentences]
+    if reasons and len(without) < len(runs):
+        reasons.append(f"For a mix without {' and '.join(without)}, give the other series alone.")
+    return reasons
+
+
+def _intervals(runs: Sequence[TargetRun], pivot_tokens: int, bounds: Bounds) -> list[tuple[float, float]]:
+    """Of the weights within the bounds, pivot first."""
+    tokens = [token_draws(run, pivot_tokens=pivot_tokens) for run in runs]
+    draws = min(map(len, tokens))
+    wanted = np.stack([np.full(draws, float(pivot_tokens)), *(one[:draws] for one in tokens)], axis=1)
+    defined = ~np.isnan(wanted).any(1)  # alpha is not above beta in every resample of few documents
+    return [(float(low), float(high)) for low, high in percentile_interval(bounds.nearest(wanted[defined]))]
+
+
+def _processed(weights: Float[np.ndarray, " languages"], limits: Limits) -> list[int | None]:
+    """The budget divided, where there is one."""
+    if limits.budget is None:
+        return [None] * len(weights)
+    return apportion(weights.tolist(), total=limits.budget).tolist()
+
+
+def _kept(unique: int, processed: int | None, available: int, limits: Limits) -> int:
+    """Unique tokens: Algorithm 1's, or as many more as the limit of epochs asks for."""
+    return unique if processed is None else min(available, max(unique, math.ceil(processed / limits.epochs)))
+
+
+def _about(run: TargetRun) -> dict[str, object]:
+    """What one run's part of the mix was made from."""
+    return {
+        **run.origin,
+        "rises and falls": run.problem_set,
+        "best by": run.best_by,
+        "settings": {
+            "level": run.mean_score.level,
+            "stage draws": run.mean_score.draws,
+            "stage seed": run.mean_score.seed,
+            "loss resamples": run.loss.resamples,
+            "loss seed": run.loss.seed,
+        },
     }
-    evidence = {name: one.model_dump(mode="json") for name, one in estimates.items()}
-    sets = {run.language: {"rises and falls": run.problem_set, "best": run.best_by} for run in runs}
-    mix = Mix(
-        languages=languages,
-        pivot=pivot,
-        verdict=verdict,
-        method="algorithm-1",
-        provenance={"targets": evidence, "problem_sets": sets, "caveat": CAVEAT},
-    )
-    return Recommendation(verdict=verdict, mix=mix, reasons=limits, targets=estimates)
-
-
-def _refusals(run: TargetRun, estimate: TargetEstimate, pivot: str) -> list[str]:
-    name, pivot, score = shown(run.language), shown(pivot), run.target_score
-    found = []
-    if not run.continues_from_pivot:
-        found.append(
-            f"The run on {name} does not continue from a model of {pivot}, so its loss does not measure how a"
-            f" {pivot} system gives way; continue the pre-training of a {pivot} model on {name}."
-        )
-    if not score.rises_and_falls_:
-        remedy = " A longer run, or problems that only the pivot's knowledge answers, may show it."
-        found.append(
-            f"The score in {name} on {run.problem_set} is not shown to rise and then fall: {score.verdict_}"
-            f"{remedy if score.resolved_ else ''}"
-        )
-    if estimate.proportion >= 1:
-        found.append(
-            f"The best checkpoint for {name}, step {estimate.best_step}, comes before the loss falls below"
-            f" alpha (step {run.loss.alpha_step_}): Algorithm 1 gives no tokens of {name} there;"
-            " save and score checkpoints earlier and later."
-        )
-    return found
-
-
-def _limit(name: str, estimate: TargetEstimate) -> str | None:
-    name = shown(name)
-    if estimate.tokens >= estimate.available_tokens:
-        return (
-            f"Algorithm 1 asks for more {name} than the {_amount(estimate.available_tokens)} tokens that"
-            f" exist (P = {estimate.proportion:.3f}): all of it is used, and the weights follow from that."
-        )
-    low, high = estimate.tokens_interval
-    if low == 0 or high >= estimate.available_tokens:
-        end = "all that exists" if low > 0 else "none at all"
-        return f"The interval of {name} reaches {end}: the data do not bound the amount on that side."
-    return None
-
-
-def _sentence(run: TargetRun, one: TargetEstimate) -> str:
-    interval, band = (" to ".join(map(_amount, ends)) for ends in (one.tokens_interval, one.tokens_band))
-    moves = f"; {one.most_influential} moves it most" if one.most_influential else ""
-    return (
-        f"{shown(run.language)}: {_amount(one.tokens)} unique tokens ({LEVEL:.0%} interval {interval};"
-        f" {band} over choices of alpha and run length{moves}), from P = {one.proportion:.3f} at step"
-        f" {one.best_step}, where the mean of both languages' scores is highest ({run.best_by})."
-    )
-
-
-def _weight_intervals(runs: Sequence[TargetRun], pivot_tokens: int) -> list[tuple[float, float]]:
-    """Of the pivot's weight, then of each target's."""
-    draws = min(len(run.mean_score.best_draws_) for run in runs)
-    tokens = [np.full(draws, float(pivot_tokens))]
-    for run in runs:
-        shares = run.loss.draws_at(run.mean_score.best_draws_[:draws])
-        tokens.append(target_tokens(pivot_tokens, shares, available=run.available_tokens))
-    weights = np.stack(tokens, axis=1) / np.sum(tokens, axis=0)[:, None]
-    return [(float(low), float(high)) for low, high in percentile_interval(weights)]
-
-
-def _ends(tokens: Float[np.ndarray, " n"]) -> tuple[int, int]:
-    return round(float(np.min(tokens))), round(float(np.max(tokens)))
-
-
-def _amount(tokens: float) -> str:
-    for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
-        if tokens >= size:
-            return f"{tokens / size:.3g}{unit}"
-    return f"{tokens:.0f}"

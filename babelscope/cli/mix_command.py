@@ -1,9 +1,10 @@
-"""`babelscope mix DIR`: how much of each language to train on, or why that cannot be said."""
+"""`babelscope mix DIR [DIR …]`: how much of each language to train on, or why that cannot be said."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,22 +21,61 @@ from babelscope.cli.output import (
     Text,
     Tokens,
     emit,
+    pairs,
     say,
 )
-from babelscope.cli.reading import read_directory
+from babelscope.cli.reading import Reading, read_directory
 from babelscope.core.errors import InputError
+
+if TYPE_CHECKING:
+    from babelscope.analyses.nearest_mix import Limits
 
 
 def command(
-    directory: Annotated[
-        Path, typer.Argument(help="A series that continues a model of the pivot on the target.")
+    directories: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR [DIR ...]",
+            help="Series that continue a model of one pivot, each on a target of its own. To leave a "
+            "language out, leave its series out.",
+        ),
     ],
     available: Annotated[
         list[str] | None,
         typer.Option(
             metavar="LANGUAGE=TOKENS",
-            help="Unique tokens that exist, e.g. python=11e9; default: what the run's sources hold.",
+            help="Unique tokens that exist, e.g. python=11e9; default: what the runs' sources hold.",
         ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Tokens that the run will process, e.g. 200e9; then text can run out."),
+    ] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(help="How often the text that exists may be read; with --budget, default 4."),
+    ] = None,
+    floor: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LANGUAGE=SHARE", help="Least share of the processed tokens, e.g. php=0.1."),
+    ] = None,
+    ceiling: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LANGUAGE=SHARE", help="Largest share of the processed tokens."),
+    ] = None,
+    present: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Your present mix, as python=0.7,php=0.3 or a mix.json; default: in proportion to what "
+            "exists.",
+        ),
+    ] = None,
+    minimum_gain: Annotated[
+        float, typer.Option(help="Gain in mean score for which you would change your mix.")
+    ] = 0.01,
+    against: Annotated[
+        Path | None, typer.Option(metavar="OLD.json", help="Say what is different from an earlier mix.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Where the mix goes.")] = Path("mix.json"),
     pivot: Pivot = None,
@@ -50,29 +90,105 @@ def command(
     keep_flagged: KeepFlagged = False,
     as_json: Json = False,
 ) -> int:
-    """Recommend a mix by Algorithm 1, or refuse in words; exit code 1 when refused."""
-    reading = read_directory(
-        directory,
-        pivot=pivot,
-        target=target,
-        text=text,
-        questions=questions,
-        available=available,
-        tokens=tokens,
-        probes=probes,
-        problems=problems,
-        sandbox=sandbox,
-    ).audited(keep_flagged=keep_flagged)
-    analysis = reading.conclude(reading.sweep(device=device))
-    found = analysis.recommendation
-    if found is None:
-        raise InputError(" ".join(analysis.notes))
+    """Recommend a mix by Algorithm 1, or refuse in words; exit code 1 when refused.
+
+    --target holds for a single series; of several, each run must say its own (run.json).
+    """
+    if target is not None and len(directories) > 1:
+        raise InputError(
+            f"--target {target} holds for one series, but {len(directories)} are given; let each run say its"
+            " target, as runs made by babelscope pretrain do"
+        )
+    from babelscope.analyses.best_mix import recommend_mix
+    from babelscope.analyses.nearest_mix import EPOCHS, Limits
+    from babelscope.corpora.mix import Mix
+    from babelscope.corpora.mix_changes import changes
+
+    counts = _numbers(available, option="--available", example="23e9")
+    if few := [name for name, count in counts.items() if not count >= 1]:
+        raise InputError(f"--available {few[0]}={counts[few[0]]:g}: give a number of tokens, {few[0]}=23e9")
+    if epochs is not None and budget is None:
+        raise InputError(f"--epochs {epochs:g} says nothing without the tokens of the run; give --budget")
+    asked = {
+        "budget": None if budget is None else round(budget),
+        "epochs": EPOCHS if epochs is None else epochs,
+        "floors": _numbers(floor, option="--floor", example="0.1"),
+        "ceilings": _numbers(ceiling, option="--ceiling", example="0.5"),
+    }
+    limits = Limits.parse(asked, origin="limits of the mix")
+    old = Mix.load(against) if against else None
+    weights = _weights(present) if present else None
+    readings = [
+        read_directory(
+            directory,
+            pivot=pivot,
+            target=target,
+            text=text,
+            questions=questions,
+            tokens=tokens,
+            probes=probes,
+            problems=problems,
+            sandbox=sandbox,
+        ).audited(keep_flagged=keep_flagged)
+        for directory in directories
+    ]
+    _check(limits, readings, counts)
+    analyses = [reading.conclude(reading.sweep(device=device)) for reading in readings]
+    if lacking := [" ".join(analysis.notes) for analysis in analyses if analysis.evidence.run is None]:
+        raise InputError(" ".join(lacking))
+    found = recommend_mix(
+        [analysis.evidence for analysis in analyses],
+        available={name: int(count) for name, count in counts.items()},
+        limits=limits,
+        present=weights,
+        minimum_gain=minimum_gain,
+    )
+    changed = changes(old, found.mix) if old and found.mix else None
     if found.mix is not None:
         found.mix.save(out)
     if as_json:
-        emit(found.model_dump(mode="json"))
+        emit(found.model_dump(mode="json") | ({} if changed is None else {"changes": changed}))
     else:
         say(found.verdict)
+        if changed is not None:
+            say(f"against {against}:", *(f"  {one}" for one in changed or ["nothing changed"]))
         if found.mix is not None:
-            say(f"mix: {out}", f"next: babelscope pretrain RECIPE --mix {out}")
+            say(f"mix: {out}")
+            if found.mix.decision != "keep":
+                say(f"next: babelscope pretrain RECIPE --mix {out}")
     return 1 if found.mix is None else 0
+
+
+def _check(limits: Limits, readings: Sequence[Reading], counts: Mapping[str, float]) -> None:
+    """Refuse limits that no mix meets before anything is measured, where it is known what exists."""
+    from babelscope.analyses.nearest_mix import Bounds
+
+    known: dict[str, float] = {}
+    for reading in readings:
+        known |= reading.series.available_tokens | dict(reading.questions.available)
+    known |= counts
+    languages = dict.fromkeys(str(name) for one in readings for name in (one.series.pivot, one.series.target))
+    if set(languages) <= set(known):
+        Bounds.of(limits, {name: known[name] for name in languages})
+
+
+def _numbers(given: list[str] | None, *, option: str, example: str) -> dict[str, float]:
+    """Numbers by language, as the option gives them."""
+    found = {}
+    for name, value in pairs(given, option=option).items():
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise InputError(
+                f"{option} {name}={value}: give a number, for example {name}={example}"
+            ) from None
+    return found
+
+
+def _weights(present: str) -> dict[str, float]:
+    """Weights of a mix.json, or those that are written out."""
+    if present.endswith(".json"):
+        from babelscope.corpora.mix import Mix
+
+        return Mix.load(Path(present)).weights
+    return _numbers(present.split(","), option="--present", example="0.3")

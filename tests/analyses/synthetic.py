@@ -43,6 +43,7 @@ class Measured(dict):
             continues_from_pivot=True,
             warmup_steps=50,
             steps=STEPS.tolist(),
+            checkpoints=(),
         )
 
     def null(self, measure):

@@ -7,14 +7,18 @@ from scipy.stats import norm
 
 from babelscope.analyses import figures
 from babelscope.analyses.figures.learning_rate import NAME as RATE
+from babelscope.analyses.figures.mix_sensitivity import mix_sensitivity_figure
 from babelscope.analyses.figures.stages import BEST, BREAKS, FITTED
 from babelscope.analyses.figures.step_axis import StepAxis
 from babelscope.analyses.figures.steps import band, curve, step_panels
 from babelscope.analyses.figures.style import PIVOT, TARGET
 from babelscope.analyses.figures.working_language import ELSEWHERE, RANDOM_MODEL, RANDOM_SETS
+from babelscope.analyses.nearest_mix import Limits
 from babelscope.analyses.score_curve import ScoreCurve
 from babelscope.analyses.stages import StageDetector
 from tests.analyses.synthetic import STEPS, babel
+from tests.analyses.test_mix import B, run
+from tests.analyses.test_recommendation import advise
 
 NAMES = {"pivot": "python", "target": "php"}
 
@@ -306,6 +310,29 @@ def test_the_mix_shows_weights_tokens_and_what_is_not_known_of_them(analysis):
     assert (found.targets["php"].tokens_interval, "php") in spans
     assert tuple(named(figure, "band")[0].x) == found.targets["php"].tokens_band
     assert named(figure, "exists")[0].x[0] == found.targets["php"].available_tokens
+
+
+def test_the_mix_is_drawn_beside_the_present_one_with_what_was_wanted_and_its_limits():
+    found = advise(run(loss=1.6875), limits=Limits(floors={"php": 0.5}), present={"python": 0.8, "php": 0.2})
+    figure = figures.mix_figure(found.mix, found.targets)
+    present = {trace.y[0]: trace.x[0] for trace in named(figure, "present weight")}
+    assert present == {"python": 0.8, "php": 0.2}
+    wanted = {trace.y[0]: trace.x[0] for trace in named(figure, "wanted weight")}
+    assert wanted == pytest.approx({"python": 0.6875, "php": 0.3125})
+    (limit,) = [trace for trace in named(figure, "allowed") if trace.x]
+    assert (limit.x, limit.y) == ((0.5,), ("php",))
+
+
+def test_each_input_of_the_mix_has_a_bar_over_the_range_of_each_targets_weight():
+    found = advise(run("php", loss=1.6875), run("csharp", loss=1.5, available=16 * B))
+    figure = mix_sensitivity_figure(found.sensitivity, found.mix)
+    csharp, php = named(figure, "range")
+    assert list(php.y) == [swing.name for swing in found.sensitivity]
+    np.testing.assert_allclose(php.base, [swing.weights["php"][0] for swing in found.sensitivity])
+    ends = np.add(csharp.base, csharp.x)
+    np.testing.assert_allclose(ends, [swing.weights["csharp"][1] for swing in found.sensitivity])
+    lines = [shape.x0 for shape in figure.layout.shapes]
+    assert lines == [found.mix.weights["csharp"], found.mix.weights["php"]]
 
 
 def test_every_run_is_a_dot_and_every_difference_has_its_interval(analysis):

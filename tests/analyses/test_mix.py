@@ -26,6 +26,14 @@ class Peak:
     rises_and_falls_: bool = True
     resolved_: bool = True
     verdict_: str = "as told"
+    level: float = 0.95
+    draws: int = 40
+    seed: int = 0
+
+    @property
+    def peaked_draws_(self):
+        """Scores that fall off from each draw's best step, one tenth for a tenfold step."""
+        return 0.5 - 0.1 * np.abs(np.log10(STEPS) - np.log10(self.best_draws_)[:, None])
 
     @property
     def best_interval_(self):
