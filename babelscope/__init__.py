@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from babelscope.analyses.analysis import Analysis, analyse
+    from babelscope.analyses.best_mix import recommend_mix
     from babelscope.analyses.evaluate import Evaluation, evaluate
     from babelscope.analyses.export import export
     from babelscope.analyses.mix import recommend
+    from babelscope.analyses.nearest_mix import Limits
     from babelscope.analyses.neuron_analysis import NeuronAnalysis, analyse_neurons, measure_neurons
     from babelscope.analyses.neuron_explorer import Neurons, explore
     from babelscope.analyses.neuron_questions import NeuronQuestions
@@ -47,6 +49,8 @@ _HOMES = {
     "evaluate": "analyses.evaluate",
     "export": "analyses.export",
     "recommend": "analyses.mix",
+    "recommend_mix": "analyses.best_mix",
+    "Limits": "analyses.nearest_mix",
     "NeuronAnalysis": "analyses.neuron_analysis",
     "analyse_neurons": "analyses.neuron_analysis",
     "measure_neurons": "analyses.neuron_analysis",

@@ -17,11 +17,11 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import generation, lens, neurons, sandbox, series, thread
+from benchmarks import generation, lens, mix, neurons, sandbox, series, thread
 from benchmarks.row import extra_memory, times
 
 RESULTS = Path(__file__).parent / "results.json"
-ROWS = thread.ROWS | series.ROWS | lens.ROWS | neurons.ROWS | sandbox.ROWS | generation.ROWS
+ROWS = thread.ROWS | series.ROWS | lens.ROWS | neurons.ROWS | sandbox.ROWS | generation.ROWS | mix.ROWS
 
 
 def measure(name: str) -> dict[str, object]:

@@ -17,7 +17,7 @@ def write(mix: Mix, path: Path) -> list[str]:
 EXPORT = Export(
     name="json",
     unit="share of the processed tokens",
-    source="babelscope.corpora.mix.Mix, format 1",
+    source="babelscope.corpora.mix.Mix, format 2",
     verified="read back by Mix.load",
     endings=(".json",),
     write=write,

@@ -7,6 +7,7 @@ from babelscope.analyses.figures.lens_table import lens_table_figure, some_steps
 from babelscope.analyses.figures.linear_probes import linear_probes_figure
 from babelscope.analyses.figures.losses import losses_figure
 from babelscope.analyses.figures.mix import mix_figure
+from babelscope.analyses.figures.mix_sensitivity import mix_sensitivity_figure
 from babelscope.analyses.figures.neuron_flow import (
     neuron_flow_figure,
     neuron_layers_figure,
@@ -35,6 +36,7 @@ __all__ = [
     "linear_probes_figure",
     "losses_figure",
     "mix_figure",
+    "mix_sensitivity_figure",
     "neuron_births_figure",
     "neuron_flow_figure",
     "neuron_identity_figure",

@@ -99,11 +99,12 @@ def sections(analysis: Analysis) -> Iterator[Section]:
         said = words.proportion(analysis) + words.reasons(analysis, "proportion", "log-linear")
     yield _section(analysis, "proportion", said, drawn, "proportion", "log-linear")
 
-    found, drawn, said = analysis.recommendation, None, []
-    if found is not None:
-        said = [found.verdict]
-        drawn = figures.mix_figure(found.mix, found.targets) if found.mix is not None else None
-    yield _section(analysis, "mix", said, drawn, "mix")
+    found, drawn, tornado = analysis.recommendation, None, None
+    if found is not None and found.mix is not None:
+        drawn = figures.mix_figure(found.mix, found.targets)
+        tornado = figures.mix_sensitivity_figure(found.sensitivity, found.mix) if found.sensitivity else None
+    yield _section(analysis, "mix", [found.verdict] if found is not None else [], drawn, "mix")
+    yield _section(analysis, "mix-sensitivity", [], tornado, "mix")
 
     arms, drawn, said = analysis.comparison, None, []
     if arms is not None:

@@ -263,7 +263,10 @@ def status_of_working(share: PivotShare | None) -> Status:
 def status_of_mix(recommendation: Recommendation | None) -> Status:
     if recommendation is None:
         return "not available", "open"
-    return ("refused", "no") if recommendation.mix is None else ("recommended", "yes")
+    if recommendation.mix is None:
+        return "refused", "no"
+    decision = recommendation.mix.decision or "recommended"
+    return decision, "yes" if decision == "change" else "open"
 
 
 def status_of_comparison(comparison: ArmComparison | None) -> Status:

@@ -28,6 +28,7 @@ ORDER = [
     "neurons",
     "proportion",
     "mix",
+    "mix-sensitivity",
     "comparison",
     "notes",
     "settings",
