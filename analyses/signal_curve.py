@@ -1,0 +1,357 @@
+"""Stages of any signal that is measured with bootstrap draws: losses, shares, numbers of neurons.
+
+    f(y(x)) = b0 + b1·x + Σ_k d_k·max(x − τ_k, 0) + noise,      x = log10(step),   k = 1 … K
+
+with the search for breaks of `broken_lines.py` and, as for scores (`stages.py`), as many breaks as tests with a
+simulated null do not reject. f makes changes comparable along the run and noise alike at all checkpoints:
+
+    log       losses: what is left to learn shrinks by factors
+    logit     shares strictly inside (0, 1)
+    arcsine   arcsin √y, of shares that may be 0 or 1
+    root      √y, of counts, which may be 0 (both: Bartlett, Biometrics 3, 1947)
+
+Noise has two parts. *Sampling*: the covariance of the bootstrap draws of all checkpoints together, since they
+read the same documents, prompts or problems; most of it is common to them and moves no break. *Training*: a
+checkpoint differs from its neighbours on everything. Its variance σ² is what second differences d_i = Σ_j D_ij·f_j
+have beyond sampling, where s_i is the sampling variance of d_i (Paule & Mandel, J. Res. NBS 87, 1982):
+
+    Σ_i d_i² / (s_i + σ²·‖D_i‖²) = median of its distribution
+
+One break more is judged by (RSS_k − RSS_{k+1}) / RSS_K, which does not depend on the scale of the noise: that is
+estimated from the same few checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from scipy.stats import chi2
+
+from babelscope.analyses.broken_lines import BrokenLines
+from babelscope.analyses.score_curve import FEWEST_STEPS
+from babelscope.analyses.segmented import shrunk_correlation
+from babelscope.analyses.shapes import BABEL, NOUNS, SHAPES, STAGES, UNRESOLVED, VERBS, Stage, Stretch
+from babelscope.analyses.stages import POWER, Break
+from babelscope.core.errors import InputError
+from babelscope.core.stats import LEVEL, Contrast, percentile_interval
+
+SCALES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "log": (np.log, np.exp),
+    "logit": (logit, expit),
+    "arcsine": (lambda y: np.arcsin(np.sqrt(y)), lambda z: np.sin(z.clip(0, np.pi / 2)) ** 2),
+    "root": (np.sqrt, lambda z: z.clip(0) ** 2),
+}
+CERTAIN = 0.25  # of the median variance: a count of 0 in every draw is no proof that it could not be 1
+
+
+@dataclass(frozen=True, eq=False)
+class SignalCurve:
+    """One value per checkpoint, and how all of them vary together.
+
+    Attributes
+    ----------
+    name, unit
+        "held-out loss of php", "nats".
+    scale
+        One of `SCALES`.
+    least
+        The smallest change that means anything, in the unit; what is smaller counts as flat.
+    steps : (n,) int
+        Ascending. Step 0, where it is given, is shown but not fitted.
+    values : (n,)
+        NaN where the signal is undefined.
+    draws : (draws, n)
+        Bootstrap draws, each of all checkpoints together.
+    clusters
+        How many documents, concepts, problems or blocks were resampled.
+
+    Raises
+    ------
+    InputError
+        For arrays that do not fit, steps out of order, values outside of the scale, or too few of them.
+    """
+
+    name: str
+    unit: str
+    scale: str
+    least: float
+    steps: Int[np.ndarray, " n"]
+    values: Float[np.ndarray, " n"]
+    draws: Float[np.ndarray, "draws n"]
+    clusters: int
+
+    def __post_init__(self):
+        n = len(self.steps)
+        if self.values.shape != (n,) or self.draws.ndim != 2 or self.draws.shape[1] != n:
+            raise InputError(
+                f"{self.name}: values of shape {self.values.shape} and draws of shape {self.draws.shape} for"
+                f" {n} steps; give one value and one column of draws per step"
+            )
+        if (np.diff(self.steps) <= 0).any() or (self.steps < 0).any():
+            raise InputError(f"{self.name}: steps must increase from 0 or more, not {self.steps.tolist()}")
+        with np.errstate(all="ignore"):
+            strange = np.isfinite(self.values) & ~np.isfinite(SCALES[self.scale][0](self.values))
+        if strange.any():
+            raise InputError(
+                f"{self.name} is {self.values[strange][0]:g} at step {self.steps[strange][0]}, which has no"
+                f" {self.scale}; leave the step out or take another scale"
+            )
+        if self.clusters < 2:
+            raise InputError(f"{self.name} was measured on {self.clusters} unit of text; give at least two")
+        if (defined := int(self.used.sum())) < FEWEST_STEPS:
+            raise InputError(
+                f"{self.name} is defined at {defined} checkpoints after step 0; a fit takes at least"
+                f" {FEWEST_STEPS}, so measure more"
+            )
+
+    @property
+    def used(self) -> Bool[np.ndarray, " n"]:
+        """Checkpoints that are fitted."""
+        return (self.steps > 0) & np.isfinite(self.values)
+
+
+def training_noise(
+    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], sampling: Float[np.ndarray, "n n"]
+) -> float:
+    """Variance by which checkpoints differ from the line through their neighbours beyond their sampling.
+
+    The sum in the module's equation has the distribution of a multiple of χ² (Satterthwaite). It is set to
+    its median, not its mean, which would be too low in most short series.
+    """
+    gaps = np.diff(x)
+    before = gaps[1:] / (gaps[1:] + gaps[:-1])
+    rows = np.arange(len(x) - 2)
+    differences = np.zeros((len(rows), len(x)))
+    differences[rows, rows], differences[rows, rows + 1], differences[rows, rows + 2] = -before, 1, before - 1
+    squares = (differences @ y) ** 2
+    by_sampling, by_training = differences @ sampling @ differences.T, differences @ differences.T
+
+    def beyond(noise: float) -> float:
+        covariance = by_sampling + noise * by_training
+        scaled = covariance / np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
+        freedom = len(rows) ** 2 / (scaled**2).sum()
+        return (squares / np.diag(covariance)).sum() - len(rows) * chi2.median(freedom) / freedom
+
+    most = 4 * (squares / np.diag(by_training)).sum()  # at which even all of it would be too little
+    least = 1e-12 * most
+    return 0.0 if most == 0 or beyond(least) <= 0 else float(brentq(beyond, least, most))
+
+
+class SignalDetector:
+    """Breaks and shape of one signal.
+
+    Parameters
+    ----------
+    max_breaks
+        Most breaks to consider.
+    level
+        Of every interval; one less it is the chance of finding a break too many.
+    draws
+        Simulated series behind each p-value and each interval.
+    seed
+        Of the simulation.
+
+    Attributes
+    ----------
+    breaks_, p_values_, resolved_, verdict_, fitted_, band_
+        As those of `StageDetector`, in the signal's unit.
+    shape_, stages_
+        Rises, falls and flat stretches. The names of the stages are the score's alone.
+    interval_ : (n, 2)
+        Of each value, from its draws.
+    training_noise_ : float
+        Standard deviation, on the scale, by which checkpoints differ beyond what was sampled.
+    """
+
+    def __init__(self, *, max_breaks: int = 3, level: float = LEVEL, draws: int = 399, seed: int = 0):
+        self.max_breaks = max_breaks
+        self.level = level
+        self.draws = draws
+        self.seed = seed
+
+    def fit(self, curve: SignalCurve) -> Self:
+        """Find the breaks of `curve`; `InputError` where nothing in it varies."""
+        rng = np.random.default_rng(self.seed)
+        forward, back = SCALES[curve.scale]
+        self.curve_, used = curve, curve.used
+        steps, x, y = curve.steps[used], np.log10(curve.steps[used]), forward(curve.values[used])
+        self.interval_ = percentile_interval(curve.draws, level=self.level, clusters=curve.clusters)
+        noise = _Noise(x, y, _sampling(curve))
+        self.training_noise_ = float(np.sqrt(noise.training))
+        lines = BrokenLines(x, max_breaks=self.max_breaks)
+        most = lines.max_breaks
+
+        fits = [
+            lines.curves(y[:, None], noise.weights, where)[:, 0]
+            for _, where in lines.search(y[:, None], noise.weights, range(most + 1)).values()
+        ]
+        self.p_values_, null = [], np.empty(0)
+        for k in range(most):
+            simulated = np.column_stack([y, fits[k][:, None] + noise.draw(self.draws, rng)])
+            gain = _gain(lines, simulated, noise.weights, k)
+            null = null if k else gain[1:]
+            self.p_values_.append(float((1 + (gain[1:] >= gain[0]).sum()) / (1 + self.draws)))
+            if self.p_values_[-1] > 1 - self.level:
+                break
+        found = sum(p <= 1 - self.level for p in self.p_values_)
+
+        again = fits[found][:, None] + noise.draw(self.draws, rng)
+        places = lines.search(again, noise.weights, [found])[found][1]
+        values, drawn = back(fits[found]), back(lines.curves(again, noise.weights, places))
+        at = lines.grid[lines.search(y[:, None], noise.weights, [found])[found][1][0]]
+        ends = percentile_interval(steps[lines.grid[places]], level=self.level)
+        self.breaks_ = [Break(*row) for row in np.column_stack([steps[at], ends]).astype(int).tolist()]
+        self.fitted_, self.band_ = np.full(len(used), np.nan), np.full((len(used), 2), np.nan)
+        self.fitted_[used], self.band_[used] = values, percentile_interval(drawn.T, level=self.level)
+        stretches = self._stretches(steps, at.tolist(), values, drawn)
+        power = 1.0
+        if not found:
+            bump = _bump(x, values, curve)
+            seen = _gain(lines, bump[:, None] + noise.draw(self.draws, rng), noise.weights, 0)
+            power = float((seen > np.quantile(null, self.level)).mean())
+        self._judge(stretches, power)
+        return self
+
+    def to_document(self) -> dict[str, Any]:
+        """The whole answer, ready for JSON; null where the signal is undefined or not fitted."""
+        curve = self.curve_
+        columns = {
+            "value": curve.values,
+            **dict(zip(("value_low", "value_high"), self.interval_.T, strict=True)),
+            "fitted": self.fitted_,
+            **dict(zip(("fitted_low", "fitted_high"), self.band_.T, strict=True)),
+        }
+        return {
+            "name": curve.name,
+            "unit": curve.unit,
+            "scale": curve.scale,
+            "verdict": self.verdict_,
+            "shape": self.shape_,
+            "resolved": self.resolved_,
+            "stages": [asdict(stage) for stage in self.stages_],
+            "breaks": [asdict(one) for one in self.breaks_],
+            "p_values": self.p_values_,
+            "training_noise": self.training_noise_,
+            "settings": {name: getattr(self, name) for name in ("max_breaks", "level", "draws", "seed")},
+            "steps": curve.steps.tolist(),
+            **{name: [None if np.isnan(v) else float(v) for v in all_] for name, all_ in columns.items()},
+        }
+
+    def _stretches(
+        self,
+        steps: Int[np.ndarray, " n"],
+        at: list[int],
+        values: Float[np.ndarray, " n"],
+        draws: Float[np.ndarray, "n draws"],
+    ) -> list[Stretch]:
+        """Parts between breaks, joined while two neighbours go the same way."""
+        kept = [0, *at, len(steps) - 1]
+        while True:
+            stretches = []
+            for start, end in pairwise(kept):
+                low, high = percentile_interval(draws[end] - draws[start], level=self.level)
+                change = Contrast(float(values[end] - values[start]), float(low), float(high))
+                stretches.append(Stretch(int(steps[start]), int(steps[end]), change, least=self.curve_.least))
+            joints = zip(kept[1:], stretches, stretches[1:], strict=False)
+            needless = [edge for edge, left, right in joints if left.sign == right.sign]
+            if not needless:
+                return stretches
+            kept = [edge for edge in kept if edge not in needless]
+
+    def _judge(self, stretches: Sequence[Stretch], power: float):
+        pattern, curve, found = "".join(one.sign for one in stretches), self.curve_, len(self.breaks_)
+        if found:
+            trend = f"{found} break{'s' * (found > 1)}, p = {self.p_values_[found - 1]:.3f} against {found - 1}"
+        else:
+            trend = (
+                f"a straight line explains the checkpoints (p = {self.p_values_[0]:.2f}); a bump of"
+                f" {in_unit(curve.least, curve.unit)} would be seen in {power:.0%} of such runs"
+            )
+        named = SHAPES.get(pattern, "")
+        shape = named if named not in ("", BABEL) else "-".join(NOUNS[sign] for sign in pattern)
+        self.resolved_ = pattern != "0" or power >= POWER
+        self.shape_ = shape if self.resolved_ else UNRESOLVED
+        self.stages_ = [Stage(STAGES[one.sign], one.start, one.end) for one in stretches if self.resolved_]
+        self.verdict_ = f"{self.shape_}: {_in_words(stretches, curve)}; {trend}."
+
+
+class _Noise:
+    """What simulated series add to a curve, and how much each checkpoint counts in a fit."""
+
+    def __init__(
+        self, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], sampling: Float[np.ndarray, "n n"]
+    ):
+        self.training = training_noise(x, y, sampling)
+        variance = np.diag(sampling)
+        floor = np.maximum(variance, CERTAIN * np.median(variance)) + self.training
+        if not floor.all():
+            raise InputError("neither draws nor checkpoints vary, so there is no noise to judge a break by")
+        self.weights = 1 / floor
+        self._root = np.linalg.cholesky(sampling + (self.training + 1e-9 * floor.mean()) * np.eye(len(x)))
+
+    def draw(self, draws: int, rng: np.random.Generator) -> Float[np.ndarray, "n draws"]:
+        return self._root @ rng.standard_normal((len(self._root), draws))
+
+
+def _sampling(curve: SignalCurve) -> Float[np.ndarray, "n n"]:
+    """Covariance of the draws on the scale, over those that are defined at every checkpoint used."""
+    with np.errstate(all="ignore"):
+        draws = SCALES[curve.scale][0](curve.draws[:, curve.used])
+    draws = draws[np.isfinite(draws).all(1)]
+    if len(draws) < curve.used.sum():
+        raise InputError(
+            f"{curve.name}: only {len(draws)} of {len(curve.draws)} draws are defined at all checkpoints used;"
+            " measure more text"
+        )
+    spread = draws.std(0, ddof=1) * np.sqrt(curve.clusters / (curve.clusters - 1))
+    return spread[:, None] * shrunk_correlation(draws) * spread
+
+
+def _gain(
+    lines: BrokenLines,
+    responses: Float[np.ndarray, "n draws"],
+    weights: Float[np.ndarray, " n"],
+    breaks: int,
+) -> Float[np.ndarray, " draws"]:
+    rest = lines.search(responses, weights, sorted({breaks, breaks + 1, lines.max_breaks}))
+    return (rest[breaks][0] - rest[breaks + 1][0]) / rest[lines.max_breaks][0]
+
+
+def _bump(
+    x: Float[np.ndarray, " n"], line: Float[np.ndarray, " n"], curve: SignalCurve
+) -> Float[np.ndarray, " n"]:
+    """On the scale: the line with a bump of the least change, in the middle of the run."""
+    height = np.interp(x, [x[0], (x[0] + x[-1]) / 2, x[-1]], [0, curve.least, 0])
+    if curve.scale in ("logit", "arcsine") and line.mean() > 0.5:  # away from the nearer of 0 and 1
+        height = -height
+    return SCALES[curve.scale][0](line + height)
+
+
+def in_unit(value: float, unit: str, *, sign: str = "") -> str:
+    """A value in words: shares in percent, counts whole, everything else to three digits."""
+    if unit == "share":
+        return f"{100 * value:{sign}.1f} points"
+    return f"{value:{sign}.0f} {unit}" if unit == "neurons" else f"{value:{sign}.3g} {unit}"
+
+
+def _in_words(stretches: Sequence[Stretch], curve: SignalCurve) -> str:
+    parts = []
+    for number, one in enumerate(stretches):
+        last = number == len(stretches) - 1
+        until = (
+            f"until step {one.end:,}" if not last else "to the end" if number else "over the whole run"
+        )
+        low, high, change = (
+            in_unit(value, curve.unit, sign="+").split()[0]
+            for value in (one.change.low, one.change.high, one.change.estimate)
+        )
+        unit = "points" if curve.unit == "share" else curve.unit
+        parts.append(f"{VERBS[one.sign]} {until} ({change} {unit}, {low} to {high})")
+    return f"{curve.name} " + ", then ".join(parts)
