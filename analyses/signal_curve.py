@@ -58,7 +58,7 @@ class SignalCurve:
     Attributes
     ----------
     name, unit
-        "held-out loss of php", "nats".
+        "the held-out loss in PHP", "nats".
     scale
         One of `SCALES`.
     least
@@ -104,7 +104,10 @@ class SignalCurve:
                 f" {self.scale}; leave the step out or take another scale"
             )
         if self.clusters < 2:
-            raise InputError(f"{self.name} was measured on {self.clusters} unit of text; give at least two")
+            raise InputError(
+                f"{self.name} rests on {self.clusters} document, problem, concept or block, which cannot be"
+                " resampled; give at least two"
+            )
         if (defined := int(self.used.sum())) < FEWEST_STEPS:
             raise InputError(
                 f"{self.name} is defined at {defined} checkpoints after step 0; a fit takes at least"
@@ -268,7 +271,9 @@ class SignalDetector:
     def _judge(self, stretches: Sequence[Stretch], power: float):
         pattern, curve, found = "".join(one.sign for one in stretches), self.curve_, len(self.breaks_)
         if found:
-            trend = f"{found} break{'s' * (found > 1)}, p = {self.p_values_[found - 1]:.3f} against {found - 1}"
+            trend = (
+                f"{found} break{'s' * (found > 1)}, p = {self.p_values_[found - 1]:.3f} against {found - 1}"
+            )
         else:
             trend = (
                 f"a straight line explains the checkpoints (p = {self.p_values_[0]:.2f}); a bump of"
@@ -321,7 +326,8 @@ def _gain(
     breaks: int,
 ) -> Float[np.ndarray, " draws"]:
     rest = lines.search(responses, weights, sorted({breaks, breaks + 1, lines.max_breaks}))
-    return (rest[breaks][0] - rest[breaks + 1][0]) / rest[lines.max_breaks][0]
+    # A residual without noise, of a signal that never changes, leaves only rounding to divide by.
+    return (rest[breaks][0] - rest[breaks + 1][0]) / rest[lines.max_breaks][0].clip(1e-6)
 
 
 def _bump(
@@ -338,20 +344,19 @@ def in_unit(value: float, unit: str, *, sign: str = "") -> str:
     """A value in words: shares in percent, counts whole, everything else to three digits."""
     if unit == "share":
         return f"{100 * value:{sign}.1f} points"
-    return f"{value:{sign}.0f} {unit}" if unit == "neurons" else f"{value:{sign}.3g} {unit}"
+    if unit == "neurons":
+        return f"{value:{sign}.0f} neuron{'s' * (round(abs(value)) != 1)}"
+    return f"{value:{sign}.3g} {unit}"
 
 
 def _in_words(stretches: Sequence[Stretch], curve: SignalCurve) -> str:
     parts = []
     for number, one in enumerate(stretches):
         last = number == len(stretches) - 1
-        until = (
-            f"until step {one.end:,}" if not last else "to the end" if number else "over the whole run"
+        until = f"until step {one.end:,}" if not last else "to the end" if number else "over the whole run"
+        low, high = (
+            in_unit(end, curve.unit, sign="+").split()[0] for end in (one.change.low, one.change.high)
         )
-        low, high, change = (
-            in_unit(value, curve.unit, sign="+").split()[0]
-            for value in (one.change.low, one.change.high, one.change.estimate)
-        )
-        unit = "points" if curve.unit == "share" else curve.unit
-        parts.append(f"{VERBS[one.sign]} {until} ({change} {unit}, {low} to {high})")
+        change = in_unit(one.change.estimate, curve.unit, sign="+")
+        parts.append(f"{VERBS[one.sign]} {until} ({change}, {low} to {high})")
     return f"{curve.name} " + ", then ".join(parts)

@@ -82,7 +82,7 @@ def held_out_loss(data: xr.Dataset, language: str) -> SignalCurve:
     nll, tokens, _ = tables.document_losses(data, language)
     values = nll.sum(0) / tokens.sum()
     return SignalCurve(
-        name=f"held-out loss in {shown(language)}",
+        name=f"the held-out loss in {shown(language)}",
         unit="nats",
         scale="log",
         least=RELATIVE * float(values.min()),
@@ -96,7 +96,7 @@ def held_out_loss(data: xr.Dataset, language: str) -> SignalCurve:
 def soft_share(working: PivotShare) -> SignalCurve:
     """The pivot's soft share in the intermediate layers; concepts and their prompts are resampled."""
     return SignalCurve(
-        name=f"{shown(working.pivot)}'s share of the working language",
+        name=f"the soft share of {shown(working.pivot)} in the middle layers",
         unit="share",
         scale="logit",
         least=BUMP,
@@ -134,7 +134,7 @@ def knowledge_transferred(data: xr.Dataset | None, *, pivot: str, target: str) -
         knew = {one for one in knew if group.get(one) == PIVOT_ONLY}
     values, draws = transferred_share(np.array([one in knew for one in ids]), solved)
     return SignalCurve(
-        name="knowledge transferred",
+        name="the knowledge transferred",
         unit="share",
         scale="arcsine",
         least=BUMP,
@@ -198,7 +198,7 @@ def _count(
     language: str, steps: Int[np.ndarray, " step"], drawn: Float[np.ndarray, "draw step"], blocks: int
 ) -> SignalCurve:
     return SignalCurve(
-        name=f"neurons of {shown(language)}",
+        name=f"the number of neurons of {shown(language)}",
         unit="neurons",
         scale="root",
         least=max(1.0, RELATIVE * float(drawn[0].max())),

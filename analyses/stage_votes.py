@@ -157,7 +157,9 @@ class StageVotes:
             If a signal is not one of `EXPECTED`, or has neither a detector nor a reason.
         """
         if strange := set(found) - set(EXPECTED):
-            raise InputError(f"no expectation is known of {min(strange)!r}; signals are {', '.join(EXPECTED)}")
+            raise InputError(
+                f"no expectation is known of {min(strange)!r}; signals are {', '.join(EXPECTED)}"
+            )
         if lost := [signal for signal in EXPECTED if signal not in found and signal not in missing]:
             raise InputError(f"{lost[0]!r} has neither a fit nor a reason why not; give one of them")
         self.found_ = {signal: found[signal] for signal in EXPECTED if signal in found}
@@ -215,10 +217,9 @@ class StageVotes:
         elif votes and votes[0].when:
             low, high = votes[0].when
             parts.append(f"It puts the transition at steps {low:,} to {high:,}.")
-        parts += [
-            f"They disagree on when: by {first} it is over before it begins by {second}."
-            for first, second in self.apart_
-        ]
+        for first in dict.fromkeys(first for first, _ in self.apart_):
+            later = " and ".join(second for one, second in self.apart_ if one == first)
+            parts.append(f"They disagree on when: by {first} it is over before it begins by {later}.")
         return " ".join(parts)
 
 
