@@ -2,23 +2,18 @@
 
     f(y(x)) = b0 + b1·x + Σ_k d_k·max(x − τ_k, 0) + noise,      x = log10(step),   k = 1 … K
 
-with the search for breaks of `broken_lines.py` and, as for scores (`stages.py`), as many breaks as tests with a
-simulated null do not reject. f makes changes comparable along the run and noise alike at all checkpoints:
+with the search for breaks of `broken_lines.py`. As for scores (`stages.py`), the number of breaks is the first
+that is not rejected against one more, by tests with a simulated null. f makes changes comparable along the run
+and noise alike at all checkpoints:
 
     log       losses: what is left to learn shrinks by factors
     logit     shares strictly inside (0, 1)
     arcsine   arcsin √y, of shares that may be 0 or 1
     root      √y, of counts, which may be 0 (both: Bartlett, Biometrics 3, 1947)
 
-Noise has two parts. *Sampling*: the covariance of the bootstrap draws of all checkpoints together, since they
-read the same documents, prompts or problems; most of it is common to them and moves no break. *Training*: a
-checkpoint differs from its neighbours on everything. Its variance σ² is what second differences d_i = Σ_j D_ij·f_j
-have beyond sampling, where s_i is the sampling variance of d_i (Paule & Mandel, J. Res. NBS 87, 1982):
-
-    Σ_i d_i² / (s_i + σ²·‖D_i‖²) = median of its distribution
-
-One break more is judged by (RSS_k − RSS_{k+1}) / RSS_K, which does not depend on the scale of the noise: that is
-estimated from the same few checkpoints.
+Noise is that of `signal_noise.py`: what was sampled, which is mostly common to all checkpoints and moves no
+break, and what training adds to each. One break more is judged by (RSS_k − RSS_{k+1}) / RSS_K, which does not
+depend on the scale of the noise: that is estimated from the same few checkpoints.
 """
 
 from __future__ import annotations
@@ -30,14 +25,13 @@ from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import brentq
 from scipy.special import expit, logit
-from scipy.stats import chi2
 
 from babelscope.analyses.broken_lines import BrokenLines
 from babelscope.analyses.score_curve import FEWEST_STEPS
 from babelscope.analyses.segmented import shrunk_correlation
 from babelscope.analyses.shapes import BABEL, NOUNS, SHAPES, STAGES, UNRESOLVED, VERBS, Stage, Stretch
+from babelscope.analyses.signal_noise import Noise
 from babelscope.analyses.stages import POWER, Break
 from babelscope.core.errors import InputError
 from babelscope.core.stats import LEVEL, Contrast, percentile_interval
@@ -48,7 +42,6 @@ SCALES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "arcsine": (lambda y: np.arcsin(np.sqrt(y)), lambda z: np.sin(z.clip(0, np.pi / 2)) ** 2),
     "root": (np.sqrt, lambda z: z.clip(0) ** 2),
 }
-CERTAIN = 0.25  # of the median variance: a count of 0 in every draw is no proof that it could not be 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,33 +113,6 @@ class SignalCurve:
         return (self.steps > 0) & np.isfinite(self.values)
 
 
-def training_noise(
-    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], sampling: Float[np.ndarray, "n n"]
-) -> float:
-    """Variance by which checkpoints differ from the line through their neighbours beyond their sampling.
-
-    The sum in the module's equation has the distribution of a multiple of χ² (Satterthwaite). It is set to
-    its median, not its mean, which would be too low in most short series.
-    """
-    gaps = np.diff(x)
-    before = gaps[1:] / (gaps[1:] + gaps[:-1])
-    rows = np.arange(len(x) - 2)
-    differences = np.zeros((len(rows), len(x)))
-    differences[rows, rows], differences[rows, rows + 1], differences[rows, rows + 2] = -before, 1, before - 1
-    squares = (differences @ y) ** 2
-    by_sampling, by_training = differences @ sampling @ differences.T, differences @ differences.T
-
-    def beyond(noise: float) -> float:
-        covariance = by_sampling + noise * by_training
-        scaled = covariance / np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
-        freedom = len(rows) ** 2 / (scaled**2).sum()
-        return (squares / np.diag(covariance)).sum() - len(rows) * chi2.median(freedom) / freedom
-
-    most = 4 * (squares / np.diag(by_training)).sum()  # at which even all of it would be too little
-    least = 1e-12 * most
-    return 0.0 if most == 0 or beyond(least) <= 0 else float(brentq(beyond, least, most))
-
-
 class SignalDetector:
     """Breaks and shape of one signal.
 
@@ -186,7 +152,7 @@ class SignalDetector:
         self.curve_, used = curve, curve.used
         steps, x, y = curve.steps[used], np.log10(curve.steps[used]), forward(curve.values[used])
         self.interval_ = percentile_interval(curve.draws, level=self.level, clusters=curve.clusters)
-        noise = _Noise(x, y, _sampling(curve))
+        noise = Noise(x, y, _sampling(curve))
         self.training_noise_ = float(np.sqrt(noise.training))
         lines = BrokenLines(x, max_breaks=self.max_breaks)
         most = lines.max_breaks
@@ -285,24 +251,6 @@ class SignalDetector:
         self.shape_ = shape if self.resolved_ else UNRESOLVED
         self.stages_ = [Stage(STAGES[one.sign], one.start, one.end) for one in stretches if self.resolved_]
         self.verdict_ = f"{self.shape_}: {_in_words(stretches, curve)}; {trend}."
-
-
-class _Noise:
-    """What simulated series add to a curve, and how much each checkpoint counts in a fit."""
-
-    def __init__(
-        self, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], sampling: Float[np.ndarray, "n n"]
-    ):
-        self.training = training_noise(x, y, sampling)
-        variance = np.diag(sampling)
-        floor = np.maximum(variance, CERTAIN * np.median(variance)) + self.training
-        if not floor.all():
-            raise InputError("neither draws nor checkpoints vary, so there is no noise to judge a break by")
-        self.weights = 1 / floor
-        self._root = np.linalg.cholesky(sampling + (self.training + 1e-9 * floor.mean()) * np.eye(len(x)))
-
-    def draw(self, draws: int, rng: np.random.Generator) -> Float[np.ndarray, "n draws"]:
-        return self._root @ rng.standard_normal((len(self._root), draws))
 
 
 def _sampling(curve: SignalCurve) -> Float[np.ndarray, "n n"]:

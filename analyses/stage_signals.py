@@ -150,26 +150,25 @@ def transferred_share(
 ) -> tuple[Float[np.ndarray, " step"], Float[np.ndarray, "draws step"]]:
     """|P ∩ C| / |C| with P `known` and C `solved`, and its bootstrap draws.
 
-    One more problem of each kind, solved at every step, is resampled along: none of ten is not certain to be
+    At every checkpoint one more problem of each kind is resampled along: none of ten is not certain to be
     none of the next ten.
     """
-
-    def share(times: Float[np.ndarray, "draws problem"], known: np.ndarray, solved: np.ndarray) -> np.ndarray:
-        both, all_ = times[:, known] @ solved[known], times @ solved
-        return np.divide(both, all_, out=np.full(all_.shape, np.nan), where=all_ > 0)
-
-    values = share(np.ones((1, len(known))), known, solved.astype(float))[0]
-    more = np.concatenate([solved, np.ones((2, solved.shape[1]), bool)]).astype(float)
-    times = resample(len(more), draws=DRAWS, seed=seed).astype(float)
-    draws = share(times, np.append(known, [True, False]), more)
-    draws[:, np.isnan(values)] = np.nan
-    return values, draws
+    rng = np.random.default_rng(seed)
+    both, all_ = solved[known].sum(0), solved.sum(0)
+    values = np.divide(both, all_, out=np.full(all_.shape, np.nan), where=all_ > 0)
+    times = resample(len(known), draws=DRAWS, seed=rng)
+    more = rng.poisson(1, (2, DRAWS, solved.shape[1]))
+    both = times[:, known] @ solved[known].astype(int) + more[0]
+    all_ = times @ solved.astype(int) + more.sum(0)
+    defined = (all_ > 0) & ~np.isnan(values)
+    return values, np.divide(both, all_, out=np.full(all_.shape, np.nan), where=defined)
 
 
 def neuron_counts(data: xr.Dataset) -> dict[str, SignalCurve]:
-    """Language-transferring neurons by language, with the thresholds of the first checkpoint; blocks resampled.
+    """Language-transferring neurons by language, by the thresholds of the first checkpoint.
 
-    Those thresholds let counts rise and fall freely: within a fixed 1 % one language's gain is another's loss.
+    Those let counts rise and fall freely: within a fixed 1 % one language's gain is another's loss. Blocks of
+    text are resampled.
     """
     first = data.isel(step=0, drop=True)
     thresholds, cells = Lape().thresholds(first), cells_of(first)

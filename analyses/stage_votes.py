@@ -2,16 +2,16 @@
 
 "The Rise and Down of Babel Tower" (arXiv 2412.07298, section 3) tells three stages by several signals:
 
-    stage          score      knowledge from the pivot  working language  neurons of the target  pivot's score
-    translation    rises      high                      the pivot's       many                   slight decline
-    transition     declines   falls too                 pivot → target    fewer                  strong decline
-    stabilization  flat, up   about none                the target's      still fewer            flat
+    stage           score       pivot's knowledge  working language  target's neurons  pivot's score
+    translation     rises       high               the pivot's       many              slight decline
+    transition      declines    falls too          pivot → target    fewer             strong decline
+    stabilization   flat or up  about none         the target's      still fewer       flat
 
-Nobody should have to believe one noisy curve, so each signal has a fit of its own and votes *for* a transition
+Nobody should have to believe one noisy curve. Each signal has a fit of its own and votes *for* a transition
 where its rises and falls are resolved and as expected, *against* where they are resolved and otherwise, and
 abstains where they are not. Neurons of the pivot are expected to grow (section 3 of the paper), and its
 held-out loss to rise as its score declines, which is inferred. What changes alike in every run that learns the
-target, its loss and the choice of its identifiers, cannot vote for anything; the bend of the loss can say when.
+target, its loss and the choice of its identifiers, cannot vote for anything; the bend of the loss says when.
 
 Votes are counted and never multiplied: signals of one series see the same checkpoints and often the same
 problems, so there is no joint p-value. The stages are those of the score's detector; votes only corroborate.
@@ -43,9 +43,10 @@ SIGNS = {
 
 
 class Expected(NamedTuple):
-    """What the paper expects of a signal; `pattern` of rises, falls and flat stretches, "" where any run has it.
+    """What the paper expects of a signal.
 
-    `transition` is the sign of the stretch that is the transition.
+    `pattern` is of rises, falls and flat stretches, and "" where any run shows the same; `transition` is the
+    sign of the stretch that is the transition.
     """
 
     words: str
@@ -129,8 +130,8 @@ class StageVotes:
     votes_ : list of Vote
         One per signal, those that were not measured included.
     table_ : DataFrame
-        signal, vote, shape, begins, begins_low, begins_high, ends, ends_low, ends_high (steps; NaN where there
-        is none), expected, reason.
+        signal, vote, shape, begins, begins_low, begins_high, ends, ends_low, ends_high (steps; NaN where
+        there is none), expected, reason.
     common_ : (int, int) or None
         Steps that every signal which votes for a transition puts into it, by the estimates; None where there
         are none, or fewer than two such signals.
