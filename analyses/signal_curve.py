@@ -2,9 +2,9 @@
 
     f(y(x)) = b0 + b1·x + Σ_k d_k·max(x − τ_k, 0) + noise,      x = log10(step),   k = 1 … K
 
-with the search for breaks of `broken_lines.py`. As for scores (`stages.py`), the number of breaks is the first
-that is not rejected against one more, by tests with a simulated null. f makes changes comparable along the run
-and noise alike at all checkpoints:
+with the search for breaks of `broken_lines.py`. As for scores (`stages.py`), the number of breaks is the
+first that is not rejected against one more, by tests with a simulated null. f makes changes comparable along
+the run and noise alike at all checkpoints:
 
     log       losses: what is left to learn shrinks by factors
     logit     shares strictly inside (0, 1)
@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit, logit
 
-from babelscope.analyses.broken_lines import BrokenLines
+from babelscope.analyses.broken_lines import GRID, BrokenLines
 from babelscope.analyses.score_curve import FEWEST_STEPS
 from babelscope.analyses.segmented import shrunk_correlation
 from babelscope.analyses.shapes import BABEL, NOUNS, SHAPES, STAGES, UNRESOLVED, VERBS, Stage, Stretch
@@ -150,40 +150,40 @@ class SignalDetector:
         rng = np.random.default_rng(self.seed)
         forward, back = SCALES[curve.scale]
         self.curve_, used = curve, curve.used
-        steps, x, y = curve.steps[used], np.log10(curve.steps[used]), forward(curve.values[used])
+        x, y = np.log10(curve.steps[used]), forward(curve.values[used])
         self.interval_ = percentile_interval(curve.draws, level=self.level, clusters=curve.clusters)
         noise = Noise(x, y, _sampling(curve))
         self.training_noise_ = float(np.sqrt(noise.training))
-        lines = BrokenLines(x, max_breaks=self.max_breaks)
-        most = lines.max_breaks
+        lines = _Lines(x, noise.weights, max_breaks=self.max_breaks)
 
-        fits = [
-            lines.curves(y[:, None], noise.weights, where)[:, 0]
-            for _, where in lines.search(y[:, None], noise.weights, range(most + 1)).values()
-        ]
+        fits = [lines.curves(y[:, None], lines.places(y[:, None], k))[:, 0] for k in range(lines.most + 1)]
         self.p_values_, null = [], np.empty(0)
-        for k in range(most):
-            simulated = np.column_stack([y, fits[k][:, None] + noise.draw(self.draws, rng)])
-            gain = _gain(lines, simulated, noise.weights, k)
+        for k in range(lines.most):
+            simulated = fits[k][lines.checkpoints, None] + noise.draw(self.draws, rng)
+            gain = lines.gain(np.column_stack([y, simulated]), k)
             null = null if k else gain[1:]
             self.p_values_.append(float((1 + (gain[1:] >= gain[0]).sum()) / (1 + self.draws)))
             if self.p_values_[-1] > 1 - self.level:
                 break
         found = sum(p <= 1 - self.level for p in self.p_values_)
 
-        again = fits[found][:, None] + noise.draw(self.draws, rng)
-        places = lines.search(again, noise.weights, [found])[found][1]
-        values, drawn = back(fits[found]), back(lines.curves(again, noise.weights, places))
-        at = lines.grid[lines.search(y[:, None], noise.weights, [found])[found][1][0]]
-        ends = percentile_interval(steps[lines.grid[places]], level=self.level)
-        self.breaks_ = [Break(*row) for row in np.column_stack([steps[at], ends]).astype(int).tolist()]
+        again = fits[found][lines.checkpoints, None] + noise.draw(self.draws, rng)
+        places = lines.places(again, found)
+        at = lines.grid[lines.places(y[:, None], found)[0]]
+        where = (10**lines.x).round().astype(int)
+        ends = 10 ** percentile_interval(lines.blurred(places, rng), level=self.level)
+        self.breaks_ = [
+            Break(*row) for row in np.column_stack([where[at], ends.round()]).astype(int).tolist()
+        ]
+        values, drawn = back(fits[found]), back(lines.curves(again, places))
         self.fitted_, self.band_ = np.full(len(used), np.nan), np.full((len(used), 2), np.nan)
-        self.fitted_[used], self.band_[used] = values, percentile_interval(drawn.T, level=self.level)
-        stretches = self._stretches(steps, at.tolist(), values, drawn)
+        self.fitted_[used] = values[lines.checkpoints]
+        self.band_[used] = percentile_interval(drawn[lines.checkpoints].T, level=self.level)
+        stretches = self._stretches(where, at.tolist(), values, drawn)
         power = 1.0
         if not found:
-            bump = _bump(x, values, curve)
-            seen = _gain(lines, bump[:, None] + noise.draw(self.draws, rng), noise.weights, 0)
+            bump = _bump(x, self.fitted_[used], curve)
+            seen = lines.gain(bump[:, None] + noise.draw(self.draws, rng), 0)
             power = float((seen > np.quantile(null, self.level)).mean())
         self._judge(stretches, power)
         return self
@@ -253,6 +253,51 @@ class SignalDetector:
         self.verdict_ = f"{self.shape_}: {_in_words(stretches, curve)}; {trend}."
 
 
+class _Lines:
+    """Curves whose breaks may lie between checkpoints, where most bends do: at positions without weight."""
+
+    def __init__(self, x: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"], *, max_breaks: int):
+        n = len(x)
+        parts = 1 + max(0, GRID - (n - 2)) // (n - 3)
+        # In the first and the last gap a break could be anywhere: only the checkpoint inside of it tells.
+        inner = np.arange((n - 3) * parts + 1) / parts + 1
+        places = np.concatenate([[0], inner, [n - 1]])
+        self.x = np.interp(places, np.arange(n), x)
+        self.checkpoints = np.flatnonzero(places == places.round())
+        self.most = min(max_breaks, (n - 3) // 2)
+        self._lines = BrokenLines(self.x, max_breaks=self.most)
+        self.grid = self._lines.grid
+        self._weights = self._spread(weights)
+
+    def _spread(self, values: Float[np.ndarray, "n *draws"]) -> Float[np.ndarray, "places *draws"]:
+        full = np.zeros((len(self.x), *values.shape[1:]))
+        full[self.checkpoints] = values
+        return full
+
+    def places(self, responses: Float[np.ndarray, "n draws"], breaks: int) -> Int[np.ndarray, "draws k"]:
+        """Where on the grid the breaks fit best."""
+        return self._lines.search(self._spread(responses), self._weights, [breaks])[breaks][1]
+
+    def curves(
+        self, responses: Float[np.ndarray, "n draws"], where: Int[np.ndarray, "draws k"]
+    ) -> Float[np.ndarray, "places draws"]:
+        return self._lines.curves(self._spread(responses), self._weights, where)
+
+    def gain(self, responses: Float[np.ndarray, "n draws"], breaks: int) -> Float[np.ndarray, " draws"]:
+        """Of one break more, as a part of what is left with most breaks."""
+        wanted = sorted({breaks, breaks + 1, self.most})
+        rest = self._lines.search(self._spread(responses), self._weights, wanted)
+        # A residual without noise, of a signal that never changes, leaves only rounding to divide by.
+        return (rest[breaks][0] - rest[breaks + 1][0]) / rest[self.most][0].clip(1e-6)
+
+    def blurred(
+        self, where: Int[np.ndarray, "draws k"], rng: np.random.Generator
+    ) -> Float[np.ndarray, "draws k"]:
+        """Positions of breaks, each anywhere nearer to its place on the grid than to the next."""
+        at = self.grid[where] + rng.uniform(-0.5, 0.5, where.shape)
+        return np.interp(at, np.arange(len(self.x)), self.x)
+
+
 def _sampling(curve: SignalCurve) -> Float[np.ndarray, "n n"]:
     """Covariance of the draws on the scale, over those that are defined at every checkpoint used."""
     with np.errstate(all="ignore"):
@@ -260,22 +305,11 @@ def _sampling(curve: SignalCurve) -> Float[np.ndarray, "n n"]:
     draws = draws[np.isfinite(draws).all(1)]
     if len(draws) < curve.used.sum():
         raise InputError(
-            f"{curve.name}: only {len(draws)} of {len(curve.draws)} draws are defined at all checkpoints used;"
-            " measure more text"
+            f"{curve.name}: only {len(draws)} of {len(curve.draws)} draws are defined at all checkpoints;"
+            " measure more"
         )
     spread = draws.std(0, ddof=1) * np.sqrt(curve.clusters / (curve.clusters - 1))
     return spread[:, None] * shrunk_correlation(draws) * spread
-
-
-def _gain(
-    lines: BrokenLines,
-    responses: Float[np.ndarray, "n draws"],
-    weights: Float[np.ndarray, " n"],
-    breaks: int,
-) -> Float[np.ndarray, " draws"]:
-    rest = lines.search(responses, weights, sorted({breaks, breaks + 1, lines.max_breaks}))
-    # A residual without noise, of a signal that never changes, leaves only rounding to divide by.
-    return (rest[breaks][0] - rest[breaks + 1][0]) / rest[lines.max_breaks][0].clip(1e-6)
 
 
 def _bump(

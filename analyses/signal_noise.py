@@ -1,9 +1,9 @@
 """Noise of a signal with bootstrap draws: what was sampled, and what training adds.
 
-*Sampling*: the covariance of the draws of all checkpoints together, since they read the same documents, prompts
-or problems. *Training*: a checkpoint differs from its neighbours on everything. Its variance σ² is what second
-differences d_i = Σ_j D_ij·y_j have beyond sampling, where s_i is the sampling variance of d_i (Gasser, Sroka &
-Jennen-Steinmetz, Biometrika 73, 1986; Paule & Mandel, J. Res. NBS 87, 1982):
+*Sampling*: the covariance of the draws of all checkpoints together, since they read the same documents,
+prompts or problems. *Training*: a checkpoint differs from its neighbours on everything. Its variance σ² is
+what second differences d_i = Σ_j D_ij·y_j (Gasser, Sroka & Jennen-Steinmetz, Biometrika 73, 1986) have beyond
+sampling, where s_i is the sampling variance of d_i (as Paule & Mandel, J. Res. NBS 87, 1982, pool results):
 
     Σ_i d_i² / (s_i + σ²·‖D_i‖²) = median of its distribution
 """

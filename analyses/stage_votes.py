@@ -10,8 +10,9 @@
 Nobody should have to believe one noisy curve. Each signal has a fit of its own and votes *for* a transition
 where its rises and falls are resolved and as expected, *against* where they are resolved and otherwise, and
 abstains where they are not. Neurons of the pivot are expected to grow (section 3 of the paper), and its
-held-out loss to rise as its score declines, which is inferred. What changes alike in every run that learns the
-target, its loss and the choice of its identifiers, cannot vote for anything; the bend of the loss says when.
+held-out loss to rise as its score declines, which is inferred. What changes alike in every run that learns
+the target, its loss and the choice of its identifiers, cannot vote for anything; the bend of the loss can say
+when.
 
 Votes are counted and never multiplied: signals of one series see the same checkpoints and often the same
 problems, so there is no joint p-value. The stages are those of the score's detector; votes only corroborate.
@@ -248,7 +249,8 @@ def _bend(found: Found) -> dict[str, Any]:
     """Where a falling loss turns from its steepest fall to a slower one, and where that turns again."""
     steps = _fitted(found)
     edges = [steps[0], *(one.step for one in found.breaks_), steps[-1]]
-    values = np.log(found.fitted_[np.searchsorted(found.curve_.steps, edges)])
+    fitted = np.log(found.fitted_[np.isfinite(found.fitted_)])
+    values = np.interp(np.log10(edges), np.log10(steps), fitted)
     steepest = int((np.diff(values) / np.diff(np.log10(edges))).argmin())
     after = [*found.breaks_, None, None][steepest : steepest + 2]
     if after[0] is None:
