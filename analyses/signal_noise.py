@@ -60,7 +60,7 @@ class Noise:
     Raises
     ------
     InputError
-        If neither draws nor checkpoints vary.
+        If neither draws nor neighbouring checkpoints vary.
     """
 
     def __init__(
@@ -69,8 +69,11 @@ class Noise:
         self.training = training_noise(x, y, sampling)
         variance = np.diag(sampling)
         floor = np.maximum(variance, CERTAIN * np.median(variance)) + self.training
-        if not floor.all():
-            raise InputError("neither draws nor checkpoints vary, so there is no noise to judge a break by")
+        if floor.min() <= (1e-9 * np.abs(y).max()) ** 2:  # rounding
+            raise InputError(
+                "most draws do not vary and neighbouring checkpoints do not differ, so there is no noise to"
+                " judge a break by; give draws of what was measured"
+            )
         self.weights = 1 / floor
         self._root = np.linalg.cholesky(sampling + (self.training + 1e-9 * floor.mean()) * np.eye(len(x)))
 

@@ -11,7 +11,7 @@ from babelscope.core.errors import InputError
 
 
 def losses(rng, truth, *, n=14, members=40, common=0.05, training=0.02):
-    """Documents that are hard or easy at every step alike, and checkpoints that are better or worse on all."""
+    """Documents that are hard or easy at every step alike; checkpoints better or worse on all of them."""
     steps = (10 ** np.linspace(2, 5, n)).round().astype(int)
     own = rng.normal(size=(members, 1)) + 0.3 * rng.normal(size=(members, n))
     documents = common * np.sqrt(members) * own
