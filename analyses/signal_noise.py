@@ -44,7 +44,9 @@ def training_noise(
 
     most = 4 * (squares / np.diag(by_training)).sum()  # at which even all of it would be too little
     least = 1e-12 * most
-    return 0.0 if most == 0 or beyond(least) <= 0 else float(brentq(beyond, least, most))
+    if most == 0 or beyond(least) <= 0:
+        return 0.0
+    return float(np.asarray(brentq(beyond, least, most)))
 
 
 class Noise:

@@ -7,6 +7,8 @@ have in common.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -27,7 +29,7 @@ from babelscope.analyses.figures.style import (
     panel,
     safe,
 )
-from babelscope.analyses.score_curve import ScoreCurve
+from babelscope.analyses.signal_curve import SignalDetector
 from babelscope.analyses.stage_votes import ABSTAINS, AGAINST, FOR, Found, StageVotes, Vote
 from babelscope.core.stats import wilson_interval
 
@@ -111,7 +113,7 @@ def _draw_signal(figure: go.Figure, axis: StepAxis, found: Found, *, signal: str
     ]
     for trace in traces:
         figure.add_trace(trace, row=row, col=1)
-    axes = {"row": row, "col": 1}
+    axes: dict[str, Any] = {"row": row, "col": 1}
     if unit == "nats":
         ends = np.nanmin(table["value"]), np.nanmax(table["value"])
         inside = [tick for tick in TICKS if ends[0] <= tick <= ends[1]]
@@ -119,22 +121,19 @@ def _draw_signal(figure: go.Figure, axis: StepAxis, found: Found, *, signal: str
         figure.update_yaxes(type="log", tickvals=some, ticktext=[f"{tick:g}" for tick in some], **axes)
     else:
         # Few solved problems leave nearly all shares possible: such an interval may leave the panel.
-        most = table[["value", "fitted_high"]].max(axis=None)
-        top = min(float(table["high"].max()), 2 * float(most)) or 1.0
+        most = float(np.nanmax(table[["value", "fitted_high"]].to_numpy()))
+        top = min(float(table["high"].max()), 2 * most) or 1.0
         figure.update_yaxes(range=from_zero(top, room=0.12), tickformat=FORMS[unit], nticks=4, **axes)
 
 
 def _table(found: Found) -> tuple[pd.DataFrame, str]:
     """step, value, low, high, fitted, fitted_low, fitted_high; and the unit."""
     scored = found.curve_
-    if isinstance(scored, ScoreCurve):
-        unit, value, interval = (
-            "share",
-            scored.solved / scored.total,
-            wilson_interval(scored.solved, scored.total),
-        )
-    else:
+    if isinstance(found, SignalDetector):
         unit, value, interval = scored.unit, scored.values, found.interval_
+    else:
+        unit, value = "share", scored.solved / scored.total
+        interval = wilson_interval(scored.solved, scored.total)
     table = pd.DataFrame({"step": scored.steps, "value": value, "fitted": found.fitted_})
     table[["low", "high"]], table[["fitted_low", "fitted_high"]] = interval, found.band_
     return table.dropna(subset="value"), unit
