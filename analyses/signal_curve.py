@@ -2,7 +2,7 @@
 
     f(y(x)) = b0 + b1·x + Σ_k d_k·max(x − τ_k, 0) + noise,      x = log10(step),   k = 1 … K
 
-with the search for breaks of `broken_lines.py`. As for scores (`stages.py`), the number of breaks is the
+with the search for breaks of `lines_between.py`. As for scores (`stages.py`), the number of breaks is the
 first that is not rejected against one more, by tests with a simulated null. f makes changes comparable along
 the run and noise alike at all checkpoints:
 
@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit, logit
 
-from babelscope.analyses.broken_lines import GRID, BrokenLines
+from babelscope.analyses.lines_between import LinesBetween
 from babelscope.analyses.score_curve import FEWEST_STEPS
 from babelscope.analyses.segmented import shrunk_correlation
 from babelscope.analyses.shapes import BABEL, NOUNS, SHAPES, STAGES, UNRESOLVED, VERBS, Stage, Stretch
@@ -154,7 +154,7 @@ class SignalDetector:
         self.interval_ = percentile_interval(curve.draws, level=self.level, clusters=curve.clusters)
         noise = Noise(x, y, _sampling(curve))
         self.training_noise_ = float(np.sqrt(noise.training))
-        lines = _Lines(x, noise.weights, max_breaks=self.max_breaks)
+        lines = LinesBetween(x, noise.weights, max_breaks=self.max_breaks)
 
         fits = [lines.curves(y[:, None], lines.places(y[:, None], k))[:, 0] for k in range(lines.most + 1)]
         self.p_values_, null = [], np.empty(0)
@@ -251,51 +251,6 @@ class SignalDetector:
         self.shape_ = shape if self.resolved_ else UNRESOLVED
         self.stages_ = [Stage(STAGES[one.sign], one.start, one.end) for one in stretches if self.resolved_]
         self.verdict_ = f"{self.shape_}: {_in_words(stretches, curve)}; {trend}."
-
-
-class _Lines:
-    """Curves whose breaks may lie between checkpoints, where most bends do: at positions without weight."""
-
-    def __init__(self, x: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"], *, max_breaks: int):
-        n = len(x)
-        parts = 1 + max(0, GRID - (n - 2)) // (n - 3)
-        # In the first and the last gap a break could be anywhere: only the checkpoint inside of it tells.
-        inner = np.arange((n - 3) * parts + 1) / parts + 1
-        places = np.concatenate([[0], inner, [n - 1]])
-        self.x = np.interp(places, np.arange(n), x)
-        self.checkpoints = np.flatnonzero(places == places.round())
-        self.most = min(max_breaks, (n - 3) // 2)
-        self._lines = BrokenLines(self.x, max_breaks=self.most)
-        self.grid = self._lines.grid
-        self._weights = self._spread(weights)
-
-    def _spread(self, values: Float[np.ndarray, "n *draws"]) -> Float[np.ndarray, "places *draws"]:
-        full = np.zeros((len(self.x), *values.shape[1:]))
-        full[self.checkpoints] = values
-        return full
-
-    def places(self, responses: Float[np.ndarray, "n draws"], breaks: int) -> Int[np.ndarray, "draws k"]:
-        """Where on the grid the breaks fit best."""
-        return self._lines.search(self._spread(responses), self._weights, [breaks])[breaks][1]
-
-    def curves(
-        self, responses: Float[np.ndarray, "n draws"], where: Int[np.ndarray, "draws k"]
-    ) -> Float[np.ndarray, "places draws"]:
-        return self._lines.curves(self._spread(responses), self._weights, where)
-
-    def gain(self, responses: Float[np.ndarray, "n draws"], breaks: int) -> Float[np.ndarray, " draws"]:
-        """Of one break more, as a part of what is left with most breaks."""
-        wanted = sorted({breaks, breaks + 1, self.most})
-        rest = self._lines.search(self._spread(responses), self._weights, wanted)
-        # A residual without noise, of a signal that never changes, leaves only rounding to divide by.
-        return (rest[breaks][0] - rest[breaks + 1][0]) / rest[self.most][0].clip(1e-6)
-
-    def blurred(
-        self, where: Int[np.ndarray, "draws k"], rng: np.random.Generator
-    ) -> Float[np.ndarray, "draws k"]:
-        """Positions of breaks, each anywhere nearer to its place on the grid than to the next."""
-        at = self.grid[where] + rng.uniform(-0.5, 0.5, where.shape)
-        return np.interp(at, np.arange(len(self.x)), self.x)
 
 
 def _sampling(curve: SignalCurve) -> Float[np.ndarray, "n n"]:

@@ -122,7 +122,7 @@ def _draw_signal(figure: go.Figure, axis: StepAxis, found: Found, *, signal: str
     else:
         # Few solved problems leave nearly all shares possible: such an interval may leave the panel.
         most = float(np.nanmax(table[["value", "fitted_high"]].to_numpy()))
-        top = min(float(table["high"].max()), 2 * most) or 1.0
+        top = min(float(np.nanmax(table["high"].to_numpy())), 2 * most) or 1.0
         figure.update_yaxes(range=from_zero(top, room=0.12), tickformat=FORMS[unit], nticks=4, **axes)
 
 
