@@ -1,8 +1,8 @@
 """Broken lines whose breaks may lie between checkpoints, where most bends do.
 
-Breaks that have to be at checkpoints are wrong by up to half a gap, which their intervals would not know: with
-little noise all simulated series break at the same checkpoint, and a bend between two of them is fitted with a
-break too many. So places without weight are put between checkpoints, as many as `broken_lines.py` can search.
+Breaks that have to be at checkpoints are wrong by up to half a gap, and their intervals do not say so. With
+little noise all simulated series break at the same checkpoint, and a bend between two of them is fitted with
+a break too many. So places without weight are put between checkpoints, as many as `broken_lines.py` searches.
 """
 
 from __future__ import annotations
