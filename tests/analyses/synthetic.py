@@ -61,12 +61,13 @@ def problem_scores(rng, *, pivot, target, peak=1.0):
         (pivot, "pivot only", 160, recall),
         (pivot, "both", 80, recall),
     ]
-    solved, languages, groups = [], [], []
+    solved, languages, groups, ids = [], [], [], []
     for language, group, number, share in asked:
         difficulty = (rng.random((number, 1)) + 0.25 * rng.random((number, len(STEPS)))) / 1.25
         solved.append(difficulty < share)
         languages += [language] * number
         groups += [group] * number
+        ids += [f"{group} {i}" for i in range(number)]  # asked in both languages: one problem
     solved = np.concatenate(solved)
     return xr.Dataset(
         {
@@ -75,7 +76,7 @@ def problem_scores(rng, *, pivot, target, peak=1.0):
         },
         coords={
             "step": STEPS,
-            "id": ("problem", [str(i) for i in range(len(solved))]),
+            "id": ("problem", ids),
             "language": ("problem", languages),
             "group": ("problem", groups),
         },
@@ -196,14 +197,14 @@ def arms(rng) -> ArmComparison:
 
 
 @cache
-def babel(*, pivot="python", target="php", transfers=True) -> Analysis:
-    """A series in which knowledge crosses over, or one in which nothing does."""
+def measured(*, pivot="python", target="php", transfers=True) -> Measured:
+    """Results of a series in which knowledge crosses over, or of one in which nothing does."""
     rng = np.random.default_rng(0)
     strength = 1.0 if transfers else 0.0
     names = {"pivot": pivot, "target": target}
     working = working_language(rng, **names, strength=strength)
     null = working_language(rng, **names, strength=0.0, steps=STEPS[:1]).isel(step=0, drop=True)
-    results = Measured(
+    return Measured(
         {
             "problem_scores": problem_scores(rng, **names, peak=strength),
             "language_loss": language_loss(rng, **names),
@@ -214,5 +215,10 @@ def babel(*, pivot="python", target="php", transfers=True) -> Analysis:
         findings=[Finding(650, "unreadable", "checkpoint-650: model.safetensors is truncated")],
         **names,
     )
-    analysis = analyse(results)  # pyright: ignore[reportArgumentType]
-    return analysis.with_comparison(arms(rng)) if transfers else analysis
+
+
+@cache
+def babel(*, pivot="python", target="php", transfers=True) -> Analysis:
+    """What is concluded of it, with the arms that were trained where knowledge crosses over."""
+    analysis = analyse(measured(pivot=pivot, target=target, transfers=transfers))  # pyright: ignore[reportArgumentType]
+    return analysis.with_comparison(arms(np.random.default_rng(1))) if transfers else analysis
