@@ -28,6 +28,8 @@ from babelscope.analyses.mix import Recommendation
 from babelscope.analyses.pivot_share import PivotShare, identifier_choice
 from babelscope.analyses.proportion import LossProportion, WorkingLanguageProportion
 from babelscope.analyses.score_curve import ScoreCurve
+from babelscope.analyses.stage_signals import stage_votes
+from babelscope.analyses.stage_votes import StageVotes
 from babelscope.analyses.stages import StageDetector
 from babelscope.analyses.sweep import Results
 from babelscope.analyses.switch_layer import SwitchLayer
@@ -76,6 +78,8 @@ class Analysis:
         Whether linear probes tell the language, where it was asked for.
     stages
         A fitted detector per signal.
+    votes
+        What every signal says of a transition, with a fit of its own.
     loss_proportion, language_proportion
         The pivot's share by both estimators, where they are defined.
     disagreement
@@ -107,6 +111,7 @@ class Analysis:
     directions: DirectionEffects | None
     linear_probes: LanguageIdentity | None
     stages: Mapping[str, StageDetector]
+    votes: StageVotes
     loss_proportion: LossProportion | None
     language_proportion: WorkingLanguageProportion | None
     disagreement: pd.DataFrame | None
@@ -138,6 +143,7 @@ class Analysis:
     def verdict(self) -> str:
         """The conclusion in a few sentences."""
         stages = [f"Stages by {signal}: {found.verdict_}" for signal, found in self.stages.items()]
+        stages.append(self.votes.verdict_)
         mix = self.recommendation.verdict if self.recommendation else ""
         arms = self.comparison.verdict_ if self.comparison else ""
         found = (self.working, self.switch, self.directions, self.linear_probes)
@@ -176,6 +182,7 @@ class Analysis:
             "lens": self.lens,
             "verdict": self.verdict,
             "stages": {signal: found.to_document() for signal, found in self.stages.items()},
+            "votes": self.votes.to_document(),
             "recommendation": self.recommendation.model_dump(mode="json") if self.recommendation else None,
             "comparison": self.comparison.verdict_ if self.comparison else None,
             "neurons": self.further_neurons.to_document() if self.further_neurons else None,
@@ -249,6 +256,7 @@ def analyse(results: Results, questions: Questions | None = None) -> Analysis:
         if "language_identity" in results
         else None,
         stages=stages,
+        votes=stage_votes(results, stages, working),
         loss_proportion=loss_proportion,
         language_proportion=language_proportion,
         disagreement=_disagreement(lines, series.steps),

@@ -19,6 +19,7 @@ from babelscope.analyses.figures.proportion import proportion_figure
 from babelscope.analyses.figures.score_validity import score_validity_figure
 from babelscope.analyses.figures.scores import scores_figure
 from babelscope.analyses.figures.set_effects import set_effects_figure
+from babelscope.analyses.figures.stage_votes import stage_votes_figure
 from babelscope.analyses.figures.stages import stages_figure
 from babelscope.analyses.figures.working_language import (
     decoding_figure,
@@ -48,6 +49,7 @@ __all__ = [
     "scores_figure",
     "set_effects_figure",
     "some_steps",
+    "stage_votes_figure",
     "stages_figure",
     "working_language_figure",
     "working_languages_figure",

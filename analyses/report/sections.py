@@ -28,6 +28,9 @@ def sections(analysis: Analysis) -> Iterator[Section]:
     said = [] if "learning_rate" in analysis.history else [NO_RATE]
     yield _section(analysis, "stages", said, drawn, "stages", "score")
 
+    votes = figures.stage_votes_figure(analysis.votes, **over_steps) if analysis.votes.votes_ else None
+    yield _section(analysis, "stage-votes", [analysis.votes.verdict_], votes, "stages")
+
     drawn, said = None, []
     if analysis.scores is not None:
         drawn = figures.scores_figure(analysis.scores, **over_steps)

@@ -17,6 +17,7 @@ from tests.analyses.test_linear_probes import learnt
 
 ORDER = [
     "stages",
+    "stage-votes",
     "scores",
     "losses",
     "working-language",
