@@ -27,12 +27,12 @@ from babelscope.corpora.babel import Arm, BabelWorld
 
 # How many documents exist of each language: the pivot's corpus is the smaller one, as in the paper.
 DOCUMENTS = {"pivot": 8_000, "target": 96_000}
-BASE_STEPS, STEPS, ARM_STEPS = 2000, 800, 300  # of training: base, continuation, each corrective run
+BASE_STEPS, STEPS, ARM_STEPS = 2000, 1000, 300  # of training: base, continuation, each corrective run
 # The pivot's share of the continuation that is analysed, all of it in the first 150 steps: without
 # it the base's knowledge is gone before the target can be written, and with it to the end it stays.
-REPLAY, UNTIL = 0.01, 0.1875
+REPLAY, UNTIL = 0.008, 0.15
 # Few before the target can be written, and dense after: what is resolved grows with their number.
-CHECKPOINTS = [0, 1, 3, 10, 20, 30, *(round(45 * (STEPS / 45) ** (i / 33)) for i in range(34))]
+CHECKPOINTS = [0, 1, 3, 10, 20, 30, *(round(45 * (STEPS / 45) ** (i / 39)) for i in range(40))]
 ARMS_COMPARED = 3  # recommended, natural, uniform
 
 QUESTIONS = """\
