@@ -9,9 +9,10 @@ Small Babels of many seeds (`docs/small-babel.md`), each in four arms that diffe
     permuted base       the base was taught another function's expression for their names
     random base         there is no base
 
-What is judged is the shape of one curve, the functions that only the pivot's text tells of, asked in the
-target: "translation-transition-stabilization" is right in the first arm and false in the others. Recipe and
-detector were chosen on seeds 0–4; 10–19 are for one run of what was frozen then.
+What is judged is the shape of one curve, the functions that the pivot's text tells of, asked in the target:
+"translation-transition-stabilization" is right in the first arm and false in the others. Recipe and detector
+were chosen on seeds 0–4; 10–19 are for one run of what was frozen then. Checkpoints are twice as dense as in
+the demo, since training noise comes anew with each of them.
 
 Every run is a directory of checkpoints that `babelscope analyze` takes, and every answer a file: what is done
 is not done again. With four arms a seed takes about half an hour of one core.
@@ -31,7 +32,8 @@ from babelscope.core.files import read_json, write_json
 
 BABEL, RANDOM = "babel", "random base"
 ARMS = (BABEL, "everything shared", "permuted base", RANDOM)
-TARGET, GROUP = "php", "pivot only"
+TARGET, GROUPS = "php", ("pivot only", "both")
+FIRST, DENSE = 45, 80  # first checkpoint after 0: before it nothing is solved in the target
 FOUND = "translation-transition-stabilization"
 
 
@@ -55,7 +57,10 @@ def series_of(out: Path, seed: int, arm: str) -> Path:
     else:
         base.write()
         start = {"model": ModelRecipe(start=str(pretrain(base.recipe("base")) / f"checkpoint-{BASE_STEPS}"))}
-    return pretrain(recipe.model_copy(update=start))
+    steps = recipe.training.steps
+    dense = {0, *(round(FIRST * (steps / FIRST) ** (i / (DENSE - 1))) for i in range(DENSE))}
+    training = recipe.training.model_copy(update={"checkpoints": tuple(sorted(dense))})
+    return pretrain(recipe.model_copy(update=start | {"training": training}))
 
 
 def answer(out: Path, seed: int, arm: str) -> dict[str, Any]:
@@ -73,7 +78,7 @@ def answer(out: Path, seed: int, arm: str) -> dict[str, Any]:
     series = Series.open(series_of(out, seed, arm))
     measures = Questions.of(series).measures(series)
     scored = sweep(series, [one for one in measures if one.name == "problem_scores"])
-    steps, _, solved = tables.outcomes(scored["problem_scores"], TARGET, [GROUP])
+    steps, _, solved = tables.outcomes(scored["problem_scores"], TARGET, GROUPS)
     found = StageDetector().fit(ScoreCurve.from_outcomes(steps, solved))
     write_json(file, {"seed": seed, "arm": arm, **found.to_document()})
     return read_json(file)

@@ -28,7 +28,7 @@ def sections(analysis: Analysis) -> Iterator[Section]:
     said = [] if "learning_rate" in analysis.history else [NO_RATE]
     yield _section(analysis, "stages", said, drawn, "stages", "score")
 
-    votes = figures.stage_votes_figure(analysis.votes, **over_steps) if analysis.votes.votes_ else None
+    votes = figures.stage_votes_figure(analysis.votes, **over_steps) if analysis.votes.found_ else None
     yield _section(analysis, "stage-votes", [analysis.votes.verdict_], votes, "stages")
 
     drawn, said = None, []
