@@ -1,0 +1,232 @@
+"""What the data say about a broken line: every set of breaks weighed by its likelihood.
+
+    y = L·a + H(τ)·d + e,   e ~ N(0, S + σ²/R·I),   L = [1, x],   H(τ)_k = max(x − τ_k, 0)
+
+y are empirical logits, S the covariance that problems give them, σ the training noise of one run and R the
+number of runs. With flat priors on the line a, Zellner's g-prior with g = n on the changes of slope d (the unit
+information that BIC stands for), breaks uniform on a grid and σ uniform on a range, every integral has a
+closed form or is a sum over a grid (Zellner, in Bayesian Inference and Decision Techniques, 1986; Carlin,
+Gelfand & Smith, Applied Statistics 41, 1992).
+
+Percentiles of bootstrapped estimates held true breaks too seldom: the likelihood of a break has several tops,
+breaks lie between checkpoints, and σ is known poorly. This weighs all of it. It says nothing about whether
+there is a break at all; that is tested (`segmented.py`), with these evidences as the statistic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import logsumexp
+
+NOISE = np.linspace(0, 1, 9) ** 2 * 1.5  # standard deviations σ, in the logit; denser where they are small
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """What one value of the training noise needs: the model whitened, the line projected out."""
+
+    root: Float[np.ndarray, "n n"]
+    line: Float[np.ndarray, "n 2"]
+    unwhiten: Float[np.ndarray, "n n"]  # inverse of the root
+    hinges: Float[np.ndarray, "n places"]
+    gram: Float[np.ndarray, "places places"]
+    constant: float
+
+
+class BrokenLinePosterior:
+    """Broken lines with 0 … `max_breaks` breaks, for given noise of problems.
+
+    Parameters
+    ----------
+    x
+        Positions of the checkpoints, ascending.
+    by_problems
+        Covariance S.
+    places
+        Of breaks on the grid; the cost is cubic in them.
+    max_breaks
+        Most breaks to consider.
+    runs
+        R.
+    between
+        Log likelihood of each `NOISE` by what differs between runs; None for one run.
+    """
+
+    def __init__(
+        self,
+        x: Float[np.ndarray, " n"],
+        by_problems: Float[np.ndarray, "n n"],
+        *,
+        places: int,
+        max_breaks: int,
+        runs: int = 1,
+        between: Float[np.ndarray, " noise"] | None = None,
+    ):
+        self.x = x
+        self.places = np.linspace(x[1], x[-2], places)
+        self.sets = [_sets(places, k) for k in range(max_breaks + 1)]
+        if max_breaks > 2:
+            # Three breaks between two checkpoints are one more than the scores there can tell apart.
+            gap, triples = np.searchsorted(x, self.places, side="right"), self.sets[3]
+            self.sets[3] = triples[gap[triples[:, 0]] != gap[triples[:, 2]]]
+        prior = np.log(np.gradient(NOISE)) + (0 if between is None else between)
+        self._noises = [
+            self._whitened(by_problems + sigma**2 / runs * np.eye(len(x)), float(log))
+            for sigma, log in zip(NOISE, prior, strict=True)
+        ]
+
+    def _whitened(self, covariance: Float[np.ndarray, "n n"], prior: float) -> _Noise:
+        root = np.linalg.cholesky(covariance)
+        unwhiten = np.linalg.inv(root)
+        line, triangle = np.linalg.qr(unwhiten @ np.column_stack([np.ones_like(self.x), self.x]))
+        hinges = unwhiten @ np.maximum(self.x[:, None] - self.places, 0)
+        hinges = hinges - line @ (line.T @ hinges)
+        gram = hinges.T @ hinges
+        gram[np.diag_indices_from(gram)] *= 1 + 1e-9  # neighbours on the grid can be nearly one
+        constant = prior - np.log(np.diag(root)).sum() - np.log(np.abs(np.diag(triangle))).sum()
+        return _Noise(root, line, unwhiten, hinges, gram, constant)
+
+    def evidence(self, y: Float[np.ndarray, "n draws"]) -> Float[np.ndarray, "noise breaks draws"]:
+        """Log evidence of each value of the noise and number of breaks, for many series at once."""
+        found = []
+        for one in self._noises:
+            rest, cross = self._rest(one, y)
+            line = one.constant - (rest**2).sum(0) / 2
+            found.append([line + _log_mean_exp(self._gains(one, cross, k)) for k in range(len(self.sets))])
+        return np.array(found)
+
+    def fit(self, y: Float[np.ndarray, " n"]) -> FittedPosterior:
+        """The posterior given one series."""
+        logs = [[] for _ in self.sets]
+        for one in self._noises:
+            rest, cross = self._rest(one, y[:, None])
+            line = one.constant - float((rest**2).sum()) / 2
+            for k, log in enumerate(logs):
+                log.append(line + self._gains(one, cross, k)[:, 0] - np.log(len(self.sets[k])))
+        return FittedPosterior(self, y, [np.array(log) for log in logs])
+
+    @staticmethod
+    def _rest(one: _Noise, y: Float[np.ndarray, "n draws"]) -> tuple[np.ndarray, np.ndarray]:
+        white = one.unwhiten @ y
+        rest = white - one.line @ (one.line.T @ white)
+        return rest, one.hinges.T @ rest
+
+    def _gains(
+        self, one: _Noise, cross: Float[np.ndarray, "places draws"], k: int
+    ) -> Float[np.ndarray, "sets draws"]:
+        g = len(self.x)
+        return g / (1 + g) / 2 * _explained(one.gram, cross, self.sets[k]) - k / 2 * np.log(1 + g)
+
+    def draw(
+        self,
+        noise: int,
+        y: Float[np.ndarray, " n"],
+        sets: Int[np.ndarray, "draws k"],
+        rng: np.random.Generator,
+    ) -> Float[np.ndarray, "n draws"]:
+        """Curves with given noise and breaks."""
+        one, (draws, k) = self._noises[noise], sets.shape
+        _, cross = self._rest(one, y[:, None])
+        along = one.line.T @ (one.unwhiten @ y)
+        white = one.line @ (along[:, None] + rng.standard_normal((2, draws)))
+        if k:
+            root = np.linalg.cholesky(one.gram[sets[:, :, None], sets[:, None, :]])
+            half = np.linalg.solve(root, cross[sets]) + rng.standard_normal((draws, k, 1))
+            slopes = np.linalg.solve(root.transpose(0, 2, 1), half)
+            white = white + (one.hinges.T[sets].transpose(0, 2, 1) @ slopes)[..., 0].T
+        return one.root @ white
+
+
+class FittedPosterior:
+    """Weights of every noise and set of breaks, given one series.
+
+    Attributes
+    ----------
+    weights : (breaks,)
+        Of 0, 1, … breaks.
+    """
+
+    def __init__(self, model: BrokenLinePosterior, y: Float[np.ndarray, " n"], logs: Sequence[np.ndarray]):
+        self._model, self._y = model, y
+        self._logs = logs  # (noise, sets) for each number of breaks
+        total = np.array([logsumexp(log) for log in logs])
+        self.weights = np.exp(total - logsumexp(total))
+
+    def noise(self, breaks: int) -> Float[np.ndarray, " noise"]:
+        """Weights of `NOISE`, given the number of breaks."""
+        log = logsumexp(self._logs[breaks], axis=1)
+        return np.exp(log - logsumexp(log))
+
+    def breaks(self, number: int, *, level: float) -> Float[np.ndarray, "number 2"]:
+        """Interval of the position of each break, given that there are so many."""
+        log, places = logsumexp(self._logs[number], axis=0), self._model.places
+        weight, half = np.exp(log - logsumexp(log)), (places[1] - places[0]) / 2
+        edges = np.append(places - half, places[-1] + half)
+        ends = [
+            np.interp(
+                [(1 - level) / 2, (1 + level) / 2],
+                np.append(0, np.cumsum(np.bincount(places_of, weight, minlength=len(places)))),
+                edges,
+            )
+            for places_of in self._model.sets[number].T
+        ]
+        return np.array(ends).reshape(number, 2)
+
+    def curves(
+        self, numbers: Sequence[int], draws: int, rng: np.random.Generator
+    ) -> Float[np.ndarray, "n draws"]:
+        """Draws of curves, averaged over some numbers of breaks."""
+        flat = np.concatenate([self._logs[k].ravel() for k in numbers])
+        cells = np.sort(rng.choice(len(flat), draws, p=np.exp(flat - logsumexp(flat))))
+        found, start = [], 0
+        for k in numbers:
+            size = self._logs[k].size
+            noise, which = np.divmod(
+                cells[(cells >= start) & (cells < start + size)] - start, self._logs[k].shape[1]
+            )
+            found += [
+                self._model.draw(number, self._y, self._model.sets[k][which[noise == number]], rng)
+                for number in np.unique(noise)
+            ]
+            start += size
+        return rng.permutation(np.concatenate(found, axis=1), axis=1)
+
+
+@lru_cache
+def _sets(places: int, k: int) -> Int[np.ndarray, "sets k"]:
+    return np.array(list(combinations(range(places), k)), int)
+
+
+def _log_mean_exp(values: Float[np.ndarray, "sets draws"]) -> Float[np.ndarray, " draws"]:
+    top = values.max(0)
+    return top + np.log(np.exp(values - top).mean(0))
+
+
+def _explained(
+    gram: Float[np.ndarray, "places places"],
+    cross: Float[np.ndarray, "places draws"],
+    sets: Int[np.ndarray, "sets k"],
+) -> Float[np.ndarray, "sets draws"]:
+    """Sum of squares that each set of hinges explains: c'G⁻¹c by Cholesky, for all sets at once."""
+    rows: list[list[np.ndarray]] = []  # of the Cholesky factors, and the diagonal last
+    halves: list[np.ndarray] = []
+    total = np.zeros((len(sets), cross.shape[1]))
+    for k, hinge in enumerate(sets.T):
+        row: list[np.ndarray] = []
+        for other in range(k):
+            below = sum((row[i] * rows[other][i] for i in range(other)), np.zeros(len(sets)))
+            row.append((gram[hinge, sets[:, other]] - below) / rows[other][-1])
+        own = gram[hinge, hinge] - sum((entry**2 for entry in row), np.zeros(len(sets)))
+        rows.append([*row, np.sqrt(np.maximum(own, 1e-9 * gram[hinge, hinge]))])
+        left = cross[hinge]
+        for entry, half in zip(row, halves, strict=True):
+            left = left - entry[:, None] * half
+        halves.append(left / rows[-1][-1][:, None])
+        total += halves[-1] ** 2
+    return total
