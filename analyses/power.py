@@ -104,7 +104,7 @@ class Needed:
     limits: dict[str, int]
 
     def in_words(self) -> str:
-        """A clause: "about 480 problems or 14 checkpoints would, more training seeds (up to 16) would not"."""
+        """A clause: what would resolve the curve, and what would not."""
         named = {"problems": self.problems, "checkpoints": self.checkpoints, "training seeds": self.seeds}
         limits = dict(zip(named, self.limits.values(), strict=True))
         would = [f"{number:,} {name}" for name, number in named.items() if number is not None]

@@ -1,8 +1,8 @@
 """Training noise, measured where a recipe was trained with several seeds.
 
 With one run it can only be told from how restless the curve is. With several, runs are compared at the same
-step: what is left of each logit after the mean of its step and the lasting difference of its run (which shifts
-the curve and makes no break) is training noise and the luck of problems that runs do not share. The latter's
+step: what is left of each logit after the mean of its step and the lasting difference of its run (which
+shifts the curve and makes no break) is training noise and the luck of problems that runs do not share. The latter's
 variance is known, so the likelihood of the former is that of a scaled χ².
 """
 
@@ -53,7 +53,7 @@ def between_runs(curve: ScoreCurve) -> RunNoise:
     used = curve.steps > 0
     solved = np.stack([run.solved[used] for run in curve.runs])
     total = np.stack([run.total[used] for run in curve.runs])
-    runs, n = solved.shape
+    runs = len(solved)
     logits = np.log((solved + 0.5) / (total - solved + 0.5))
     share = (solved.mean(0) + 0.5) / (total[0] + 1)
     slope = share * (1 - share)

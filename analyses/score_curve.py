@@ -123,7 +123,8 @@ class ScoreCurve:
                 raise InputError(f"not all runs were scored at {first.unit} {only}; score all at the same")
             if not np.array_equal(one.total, first.total):
                 raise InputError(
-                    f"one run was asked {one.total[0]} problems and another {first.total[0]}; ask all the same"
+                    f"one run was asked {one.total[0]} problems and another {first.total[0]};"
+                    " ask all the same"
                 )
         known = [one.outcomes for one in runs if one.outcomes is not None]
         return cls(
