@@ -2,8 +2,8 @@
 
 With one run it can only be told from how restless the curve is. With several, runs are compared at the same
 step: what is left of each logit after the mean of its step and the lasting difference of its run (which
-shifts the curve and makes no break) is training noise and the luck of problems that runs do not share. The latter's
-variance is known, so the likelihood of the former is that of a scaled χ².
+shifts the curve and makes no break) is training noise and the luck of problems that runs do not share. The
+latter's variance is known, so the likelihood of the former is that of a scaled χ².
 """
 
 from __future__ import annotations

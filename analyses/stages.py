@@ -75,10 +75,9 @@ class StageDetector:
     stages_ : list of Stage
         Empty where nothing is resolved.
     rise_, fall_ : Contrast
-        Peak minus start, and minus end, each curve's own peak: neither can be negative.
+        Fitted peak minus start, and minus end, averaged over curves with at least one break.
     rises_and_falls_ : bool
-        Whether there is a break, and both differences are resolved at the checkpoint of the fitted peak: the
-        precondition of Algorithm 1.
+        Whether there is a break and both are resolved: the precondition of Algorithm 1.
     best_step_, best_interval_ : int, (int, int); or None
         Step of the fitted peak, of curves with at least one break: the best of a straight line is one of its
         ends whatever the data. None where the score is flat: any checkpoint is as good.
@@ -127,7 +126,7 @@ class StageDetector:
         turn = turns[given.mean(0)[turns].argmax()]
         lead = self._change(given[:, -1] - given[:, turn])
         self.shape_, self.stages_ = name_shape(self._stretches, lead=lead)
-        self._keep_peak(given if found else draws([1]), found)
+        self._keep_peak(found)
         self._bump_power = None if found else self._power_of_a_bump()
         moves = any(stretch.sign != "0" for stretch in self._stretches)
         self.resolved_ = moves or (self._bump_power or 0.0) >= POWER
@@ -173,21 +172,18 @@ class StageDetector:
         ends = np.column_stack([at, np.minimum(np.floor(low), at), np.maximum(np.ceil(high), at)])
         return [Break(*row) for row in ends.astype(int).tolist()]
 
-    def _keep_peak(self, given: Float[np.ndarray, "draws n"], found: int):
+    def _keep_peak(self, found: int):
         draws, steps = self.peaked_draws_, self._model.steps
+        peak = int(draws.mean(0).argmax())
+        # All at one checkpoint: a draw's own peak exceeds its end by construction, on a plateau too.
+        self.rise_, self.fall_ = (self._change(draws[:, peak] - draws[:, end]) for end in (0, -1))
+        self.rises_and_falls_ = found > 0 and self.rise_.low > 0 and self.fall_.low > 0
         self.best_draws_ = steps[draws.argmax(1)]
-        self.rise_ = self._change(draws.max(1) - draws[:, 0])
-        self.fall_ = self._change(draws.max(1) - draws[:, -1])
-        # At one checkpoint: a draw's own peak exceeds its end by construction.
-        peak = given.mean(0).argmax()
-        differences = [self._change(given[:, peak] - given[:, end]) for end in (0, -1)]
-        self.rises_and_falls_ = found > 0 and all(one.low > 0 for one in differences)
-        if self.shape_ == FLAT or not self._varies:
-            self.best_step_ = self.best_interval_ = None
-            return
-        self.best_step_ = int(steps[draws.mean(0).argmax()])
-        low, high = percentile_interval(self.best_draws_, level=self.level)
-        self.best_interval_ = min(int(low), self.best_step_), max(int(high), self.best_step_)
+        self.best_step_ = self.best_interval_ = None
+        if self.shape_ != FLAT and self._varies:
+            low, high = percentile_interval(self.best_draws_, level=self.level)
+            self.best_step_ = int(steps[peak])
+            self.best_interval_ = min(int(low), self.best_step_), max(int(high), self.best_step_)
 
     def _change(self, draws: Float[np.ndarray, " draws"]) -> Contrast:
         low, high = percentile_interval(draws, level=self.level)

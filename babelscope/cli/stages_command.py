@@ -16,8 +16,8 @@ def command(
         Path,
         typer.Argument(
             help="CSV, JSONL or Parquet with columns step, solved, total; or step, problem, passed, which "
-            "is better: it tells which problems checkpoints share. Instead of step there may be tokens. A column "
-            "sample numbers several completions of a problem, a column seed several training runs."
+            "is better: it tells which problems checkpoints share. Instead of step there may be tokens. A "
+            "column sample numbers several completions of a problem, a column seed several training runs."
         ),
     ],
     x: Annotated[
