@@ -67,7 +67,8 @@ def test_curves_with_a_break_bend_where_it_is():
     model = BrokenLinePosterior(X, 1e-4 * np.eye(12), places=40, max_breaks=1)
     found = model.fit(y)
     low, high = found.breaks(1, level=0.9)[0]
-    assert 2.1 < low < 2.2 < high < 2.3
+    before, after = X[X < 2.2].max(), X[X > 2.2].min()
+    assert before - 0.1 < low < 2.2 < high < after + 0.1
     assert abs(found.curves([1], 200, np.random.default_rng(0)) - y[:, None]).max() < 0.2
 
 
@@ -78,11 +79,11 @@ def test_breaks_between_checkpoints_are_held():
         at = rng.uniform(1.8, 3.2)
         y = np.interp(x, [1, at, 4], [-2, 0, -2]) + 0.1 * rng.standard_normal(10)
         model = BrokenLinePosterior(x, 0.01 * np.eye(10), places=40, max_breaks=1)
-        (low, high) = model.fit(y).breaks(1, level=0.9)[0]
+        low, high = model.fit(y).breaks(1, level=0.9)[0]
         held.append(low <= at <= high)
     assert 0.8 <= np.mean(held) <= 1
 
 
 def test_runs_tell_what_the_noise_is():
-    known = np.where(NOISE == NOISE[4], 0.0, -1e9)
+    known = np.where(NOISE[4] == NOISE, 0.0, -1e9)
     assert lines(between=known).fit(Y).noise(1)[4] == pytest.approx(1)

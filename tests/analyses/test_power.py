@@ -42,7 +42,8 @@ def test_training_noise_does_not_shrink_with_problems_but_with_seeds():
     noisy = dataclasses.replace(DESIGN.with_problems(20), noise=0.35**2)
     found = needs(noisy)
     assert found.problems is None
-    assert found.seeds is not None and found.seeds > 1
+    assert found.seeds is not None
+    assert found.seeds > 1
 
 
 def test_seeds_do_not_help_where_only_problems_are_few():

@@ -57,7 +57,8 @@ def test_the_published_curve_is_not_resolvable_and_more_problems_are_asked_for()
     assert not stages.rises_and_falls_
     assert stages.verdict_.startswith("not resolvable")
     assert "with 161 problems" in stages.verdict_
-    assert stages.needed_ is not None and stages.needed_.problems is not None
+    assert stages.needed_ is not None
+    assert stages.needed_.problems is not None
     assert 161 < stages.needed_.problems < 2000
     assert f"about {stages.needed_.problems:,} problems or " in stages.verdict_
     assert stages.stages_ == []
