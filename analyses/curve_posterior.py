@@ -3,10 +3,11 @@
     y = L·a + H(τ)·d + e,   e ~ N(0, S + σ²/R·I),   L = [1, x],   H(τ)_k = max(x − τ_k, 0)
 
 y are empirical logits, S the covariance that problems give them, σ the training noise of one run and R the
-number of runs. With flat priors on the line a, Zellner's g-prior with g = n on the changes of slope d (the
-unit information that BIC stands for), breaks uniform on a grid and σ uniform on a range, every integral has
-a closed form or is a sum over a grid (Zellner, in Bayesian Inference and Decision Techniques, 1986; Carlin,
-Gelfand & Smith, Applied Statistics 41, 1992).
+number of runs. Priors are flat on the line a, and on the changes of slope d with the density of unit
+information that BIC stands for (Kass & Wasserman, JASA 90, 1995); breaks are uniform on a grid and σ on a
+range. Every integral has a closed form or is a sum over a grid (for breaks: Carlin, Gelfand & Smith, Applied
+Statistics 41, 1992). Zellner's g-prior, with as much information, would shrink d and take what that leaves of
+a clear peak for noise.
 
 Percentiles of bootstrapped estimates held true breaks too seldom: the likelihood of a break has several tops,
 breaks lie between checkpoints, and σ is known poorly. This weighs all of it. It says nothing about whether
@@ -15,7 +16,7 @@ there is a break at all; that is tested (`segmented.py`), with these evidences a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -48,6 +49,8 @@ class BrokenLinePosterior:
         Positions of the checkpoints, ascending.
     by_problems
         Covariance S.
+    noise
+        Variance of training noise in y at which d has its unit information: a rough idea of it will do.
     places
         Of breaks on the grid; the cost is cubic in them.
     max_breaks
@@ -63,6 +66,7 @@ class BrokenLinePosterior:
         x: Float[np.ndarray, " n"],
         by_problems: Float[np.ndarray, "n n"],
         *,
+        noise: float,
         places: int,
         max_breaks: int,
         runs: int = 1,
@@ -76,6 +80,11 @@ class BrokenLinePosterior:
             gap, triples = np.searchsorted(x, self.places, side="right"), self.sets[3]
             self.sets[3] = triples[gap[triples[:, 0]] != gap[triples[:, 2]]]
         prior = np.log(np.gradient(NOISE)) + (0 if between is None else between)
+        rough = self._whitened(by_problems + noise * np.eye(len(x)), 0.0)
+        nothing = np.zeros((places, 1))
+        self._information = [
+            _halves(rough.gram, nothing, sets)[1] - len(sets.T) / 2 * np.log(len(x)) for sets in self.sets
+        ]
         self._noises = [
             self._whitened(by_problems + sigma**2 / runs * np.eye(len(x)), float(log))
             for sigma, log in zip(NOISE, prior, strict=True)
@@ -98,12 +107,9 @@ class BrokenLinePosterior:
         for one in self._noises:
             rest, cross = self._rest(one, y)
             line = one.constant - (rest**2).sum(0) / 2
-            row = []
-            for sets in self.sets:
-                # Linear in the series, so that one matrix product serves all of them.
-                of_places = _halves(one.gram, np.eye(len(self.places)), sets)
-                row.append(line + _log_mean_exp(self._log(of_places @ cross)))
-            found.append(row)
+            # Linear in the series, so that one matrix product serves all of them.
+            factors = self._factors(one, np.eye(len(self.places)), lambda halves, c=cross: halves @ c)
+            found.append([line + _log_mean_exp(log) for log in factors])
         return np.array(found)
 
     def fit(self, y: Float[np.ndarray, " n"]) -> FittedPosterior:
@@ -112,22 +118,26 @@ class BrokenLinePosterior:
         for one in self._noises:
             rest, cross = self._rest(one, y[:, None])
             line = one.constant - float((rest**2).sum()) / 2
-            for k, log in enumerate(logs):
-                log.append(
-                    line + self._log(_halves(one.gram, cross, self.sets[k]))[:, 0] - np.log(len(self.sets[k]))
-                )
+            for k, factor in enumerate(self._factors(one, cross, lambda halves: halves)):
+                logs[k].append(line + factor[:, 0] - np.log(len(factor)))
         return FittedPosterior(self, y, [np.array(log) for log in logs])
+
+    def _factors(
+        self,
+        one: _Noise,
+        columns: Float[np.ndarray, "places columns"],
+        of: Callable[[np.ndarray], np.ndarray],
+    ) -> Iterator[Float[np.ndarray, "sets draws"]]:
+        """Log Bayes factors against the straight line, for 0, 1, … breaks."""
+        for sets, information in zip(self.sets, self._information, strict=True):
+            halves, volume = _halves(one.gram, columns, sets)
+            yield (of(halves) ** 2).sum(0) / 2 + (information - volume)[:, None]
 
     @staticmethod
     def _rest(one: _Noise, y: Float[np.ndarray, "n draws"]) -> tuple[np.ndarray, np.ndarray]:
         white = one.unwhiten @ y
         rest = white - one.line @ (one.line.T @ white)
         return rest, one.hinges.T @ rest
-
-    def _log(self, halves: Float[np.ndarray, "k sets draws"]) -> Float[np.ndarray, "sets draws"]:
-        """Log Bayes factors against the straight line."""
-        k, g = len(halves), len(self.x)
-        return g / (1 + g) / 2 * (halves**2).sum(0) - k / 2 * np.log(1 + g)
 
     def draw(
         self,
@@ -218,8 +228,8 @@ def _halves(
     gram: Float[np.ndarray, "places places"],
     cross: Float[np.ndarray, "places columns"],
     sets: Int[np.ndarray, "sets k"],
-) -> Float[np.ndarray, "k sets columns"]:
-    """R⁻¹c of every set of hinges, R R' = G its Gram matrix: the sum of squares is what the set explains."""
+) -> tuple[Float[np.ndarray, "k sets columns"], Float[np.ndarray, " sets"]]:
+    """R⁻¹c and log det R of every set of hinges, R R' = G: the sum of squares is what the set explains."""
     rows: list[list[np.ndarray]] = []  # of R, the diagonal last
     halves: list[np.ndarray] = []
     for k, hinge in enumerate(sets.T):
@@ -233,4 +243,5 @@ def _halves(
         for entry, half in zip(row, halves, strict=True):
             left = left - entry[:, None] * half
         halves.append(left / rows[-1][-1][:, None])
-    return np.array(halves).reshape(sets.shape[1], len(sets), cross.shape[1])
+    volume = sum((np.log(row[-1]) for row in rows), np.zeros(len(sets)))
+    return np.array(halves).reshape(sets.shape[1], len(sets), cross.shape[1]), volume

@@ -82,6 +82,7 @@ class Design:
         lines = BrokenLinePosterior(
             self.x,
             model.by_problems(eta),
+            noise=noise,
             places=PLACES,
             max_breaks=model.max_breaks,
             runs=self.runs,

@@ -47,7 +47,17 @@ def read_curve(path: Path, *, x: str | None = None) -> ScoreCurve:
     axis = x or found[0]
     if "seed" not in columns:
         return _curve(table, path, axis, kind)
-    runs = [_curve(rows, path, axis, kind) for _, rows in table.groupby("seed")]
+    by_seed = dict(list(table.groupby("seed")))
+    if kind == OUTCOMES:
+        asked = {seed: set(rows["problem"]) for seed, rows in by_seed.items()}
+        first = next(iter(asked))
+        for seed, problems in asked.items():
+            if odd := sorted(map(str, problems ^ asked[first])):
+                raise InputError(
+                    f"{path}: problem {odd[0]!r} was asked of one of the seeds {first} and {seed} alone;"
+                    " ask all the same"
+                )
+    runs = [_curve(rows, path, axis, kind) for rows in by_seed.values()]
     return ScoreCurve.of_runs(runs) if len(runs) > 1 else runs[0]
 
 

@@ -68,6 +68,7 @@ class ScoreModel:
         return BrokenLinePosterior(
             self.x,
             self._model.by_problems(self.fits[-1].eta) + lasting,
+            noise=self._model.noise,
             places=places,
             max_breaks=self._model.max_breaks,
             runs=self.runs,

@@ -176,7 +176,12 @@ def test_seeds_of_a_table_are_runs_and_their_mean_is_the_curve(tmp_path):
     assert len(curve.runs) == 2
     np.testing.assert_array_equal(curve.solved, SOLVED + 12)
     np.testing.assert_array_equal(curve.total, np.full(7, 24))
-    np.testing.assert_array_equal(curve.outcomes, (OUTCOMES + 1) / 2)
+    np.testing.assert_array_equal(np.sort(curve.outcomes, axis=0)[::-1], (OUTCOMES + 1) / 2)
+    other = write(
+        table.replace({"problem": {"p0": "q0"}}).where(table["seed"] == 2, table), tmp_path / "q.csv"
+    )
+    with pytest.raises(InputError, match="problem 'p0' was asked of one of the seeds 1 and 2 alone"):
+        ScoreCurve.from_table(other)
 
 
 def test_counts_of_several_runs_are_worth_no_more_than_one():

@@ -146,7 +146,11 @@ def test_shared_problems_reduce_the_noise_between_neighbours():
 def p_value(segmented, solved, breaks, rng, *, noise=0.0, draws=99):
     fit = segmented.fit(solved, breaks)
     lines = BrokenLinePosterior(
-        segmented.x, segmented.by_problems(fit.eta), places=12, max_breaks=segmented.max_breaks
+        segmented.x,
+        segmented.by_problems(fit.eta),
+        noise=noise,
+        places=12,
+        max_breaks=segmented.max_breaks,
     )
     return segmented.test(solved, fit, lines, noise=np.full(draws, noise), rng=rng)
 
