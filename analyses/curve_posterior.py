@@ -1,9 +1,9 @@
 """What the data say about a broken line: every set of breaks weighed by its likelihood.
 
-    y = L·a + H(τ)·d + e,   e ~ N(0, S + σ²/R·I),   L = [1, x],   H(τ)_k = max(x − τ_k, 0)
+    y = L·a + H(τ)·d + e,   e ~ N(0, S + σ²/R·W²),   L = [1, x],   H(τ)_k = max(x − τ_k, 0)
 
 y are empirical logits, S the covariance that problems give them, σ the training noise of one run and R the
-number of runs. Priors are flat on the line a, and on the changes of slope d with the density of unit
+number of runs; W, diagonal, says how far y follows at each checkpoint. Priors are flat on the line a, and on the changes of slope d with the density of unit
 information that BIC stands for (Kass & Wasserman, JASA 90, 1995); breaks are uniform on a grid and σ on a
 range. Every integral has a closed form or is a sum over a grid (for breaks: Carlin, Gelfand & Smith, Applied
 Statistics 41, 1992). Zellner's g-prior, with as much information, would shrink d and take what that leaves of
@@ -51,6 +51,8 @@ class BrokenLinePosterior:
         Covariance S.
     noise
         Variance of training noise in y at which d has its unit information: a rough idea of it will do.
+    sensitivity
+        Diagonal of W.
     places
         Of breaks on the grid; the cost is cubic in them.
     max_breaks
@@ -67,6 +69,7 @@ class BrokenLinePosterior:
         by_problems: Float[np.ndarray, "n n"],
         *,
         noise: float,
+        sensitivity: Float[np.ndarray, " n"],
         places: int,
         max_breaks: int,
         runs: int = 1,
@@ -80,13 +83,14 @@ class BrokenLinePosterior:
             gap, triples = np.searchsorted(x, self.places, side="right"), self.sets[3]
             self.sets[3] = triples[gap[triples[:, 0]] != gap[triples[:, 2]]]
         prior = np.log(np.gradient(NOISE)) + (0 if between is None else between)
-        rough = self._whitened(by_problems + noise * np.eye(len(x)), 0.0)
+        follows = np.diag(sensitivity**2)
+        rough = self._whitened(by_problems + noise * follows, 0.0)
         nothing = np.zeros((places, 1))
         self._information = [
             _halves(rough.gram, nothing, sets)[1] - len(sets.T) / 2 * np.log(len(x)) for sets in self.sets
         ]
         self._noises = [
-            self._whitened(by_problems + sigma**2 / runs * np.eye(len(x)), float(log))
+            self._whitened(by_problems + sigma**2 / runs * follows, float(log))
             for sigma, log in zip(NOISE, prior, strict=True)
         ]
 

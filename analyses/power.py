@@ -83,6 +83,7 @@ class Design:
             self.x,
             model.by_problems(eta),
             noise=noise,
+            sensitivity=model.sensitivity(eta),
             places=PLACES,
             max_breaks=model.max_breaks,
             runs=self.runs,

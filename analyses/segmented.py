@@ -123,10 +123,22 @@ class SegmentedLogit:
         return binom.ppf(ndtr(coupled), self.total[:, None], expit(eta[:, None] + shift))
 
     def by_problems(self, eta: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
-        """Covariance that problems give the empirical logits around a curve."""
-        share = (self.total * expit(eta) + 0.5) / (self.total + 1)
-        spread = 1 / np.sqrt(self.total * share * (1 - share))
+        """Covariance that problems give the empirical logits around a curve.
+
+        Of a count with variance v it is about v/(v + ½)². A quarter is added to v, since where nothing is
+        solved the fitted v may be as near to 0 as it likes.
+        """
+        variance = self._variance(eta)
+        spread = np.sqrt(variance + 0.25) / (variance + 0.5)
         return spread[:, None] * self.correlation * spread
+
+    def sensitivity(self, eta: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """How far empirical logits follow logits: not at all where nothing is solved, noise or no noise."""
+        variance = self._variance(eta)
+        return variance / (variance + 0.5)
+
+    def _variance(self, eta: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        return self.total * expit(eta) * expit(-eta)
 
     def empirical(self, counts: Float[np.ndarray, "n *draws"]) -> Float[np.ndarray, "n *draws"]:
         """Logits of counts, with half an answer more of each kind."""

@@ -69,6 +69,7 @@ class ScoreModel:
             self.x,
             self._model.by_problems(self.fits[-1].eta) + lasting,
             noise=self._model.noise,
+            sensitivity=self._model.sensitivity(self.fits[-1].eta),
             places=places,
             max_breaks=self._model.max_breaks,
             runs=self.runs,

@@ -15,16 +15,19 @@ S = 0.01 * (0.4 + 0.6 * np.eye(12))
 Y = np.interp(X, [1, 2, 3, 4], [-2, -1, -1.8, -1.8]) + 0.1 * np.random.default_rng(4).standard_normal(12)
 
 ROUGH = 0.02
+FOLLOWS = np.linspace(0.3, 1, 12)
 
 
 def lines(places=8, max_breaks=2, **settings):
-    return BrokenLinePosterior(X, S, noise=ROUGH, places=places, max_breaks=max_breaks, **settings)
+    return BrokenLinePosterior(
+        X, S, noise=ROUGH, sensitivity=FOLLOWS, places=places, max_breaks=max_breaks, **settings
+    )
 
 
 def density(places, noise):
     """Log density of what is left of y after its line, the changes of slope integrated numerically."""
     basis = null_space(np.column_stack([np.ones(12), X]).T)
-    inner, rough = (basis.T @ (S + v * np.eye(12)) @ basis for v in (noise**2, ROUGH))
+    inner, rough = (basis.T @ (S + v * np.diag(FOLLOWS**2)) @ basis for v in (noise**2, ROUGH))
     rest, found = basis.T @ Y, []
     for sets in ([()], [(a,) for a in places], [(a, b) for a in places for b in places if a < b]):
         logs = []
@@ -67,7 +70,13 @@ def test_a_shift_or_a_slope_of_all_scores_changes_no_weight():
 
 def test_curves_without_a_break_have_the_moments_of_generalised_least_squares():
     model = BrokenLinePosterior(
-        X, S, noise=ROUGH, places=8, max_breaks=0, between=np.where(NOISE == 0, 0.0, -1e9)
+        X,
+        S,
+        noise=ROUGH,
+        sensitivity=FOLLOWS,
+        places=8,
+        max_breaks=0,
+        between=np.where(NOISE == 0, 0.0, -1e9),
     )
     curves = model.fit(Y).curves([0], 40_000, np.random.default_rng(0))
     design, precision = np.column_stack([np.ones(12), X]), np.linalg.inv(S)
@@ -78,7 +87,7 @@ def test_curves_without_a_break_have_the_moments_of_generalised_least_squares():
 
 def test_curves_with_a_break_bend_where_it_is():
     y = np.interp(X, [1, 2.2, 4], [-3, 0, -3])
-    model = BrokenLinePosterior(X, 1e-4 * np.eye(12), noise=0.0, places=40, max_breaks=1)
+    model = BrokenLinePosterior(X, 1e-4 * np.eye(12), noise=0.0, sensitivity=FOLLOWS, places=40, max_breaks=1)
     found = model.fit(y)
     low, high = found.breaks(1, level=0.9)[0]
     before, after = X[X < 2.2].max(), X[X > 2.2].min()
@@ -92,7 +101,9 @@ def test_breaks_between_checkpoints_are_held():
         rng = np.random.default_rng(seed)
         at = rng.uniform(1.8, 3.2)
         y = np.interp(x, [1, at, 4], [-2, 0, -2]) + 0.1 * rng.standard_normal(10)
-        model = BrokenLinePosterior(x, 0.01 * np.eye(10), noise=0.0, places=40, max_breaks=1)
+        model = BrokenLinePosterior(
+            x, 0.01 * np.eye(10), noise=0.0, sensitivity=np.ones(10), places=40, max_breaks=1
+        )
         low, high = model.fit(y).breaks(1, level=0.9)[0]
         held.append(low <= at <= high)
     assert 0.8 <= np.mean(held) <= 1

@@ -149,6 +149,7 @@ def p_value(segmented, solved, breaks, rng, *, noise=0.0, draws=99):
         segmented.x,
         segmented.by_problems(fit.eta),
         noise=noise,
+        sensitivity=segmented.sensitivity(fit.eta),
         places=12,
         max_breaks=segmented.max_breaks,
     )
