@@ -3,11 +3,11 @@
     y = L·a + H(τ)·d + e,   e ~ N(0, S + σ²/R·W²),   L = [1, x],   H(τ)_k = max(x − τ_k, 0)
 
 y are empirical logits, S the covariance that problems give them, σ the training noise of one run and R the
-number of runs; W, diagonal, says how far y follows at each checkpoint. Priors are flat on the line a, and on the changes of slope d with the density of unit
-information that BIC stands for (Kass & Wasserman, JASA 90, 1995); breaks are uniform on a grid and σ on a
-range. Every integral has a closed form or is a sum over a grid (for breaks: Carlin, Gelfand & Smith, Applied
-Statistics 41, 1992). Zellner's g-prior, with as much information, would shrink d and take what that leaves of
-a clear peak for noise.
+number of runs; W, diagonal, says how far y follows at each checkpoint. Priors are flat on the line a, and on
+the changes of slope d with the density of unit information that BIC stands for (Kass & Wasserman, JASA 90,
+1995); breaks are uniform on a grid and σ on a range. Every integral has a closed form or is a sum over a grid
+(for breaks: Carlin, Gelfand & Smith, Applied Statistics 41, 1992). Zellner's g-prior, with as much
+information, would shrink d and take what that leaves of a clear peak for noise.
 
 Percentiles of bootstrapped estimates held true breaks too seldom: the likelihood of a break has several tops,
 breaks lie between checkpoints, and σ is known poorly. This weighs all of it. It says nothing about whether
@@ -143,6 +143,15 @@ class BrokenLinePosterior:
         rest = white - one.line @ (one.line.T @ white)
         return rest, one.hinges.T @ rest
 
+    def mean(
+        self, noise: int, y: Float[np.ndarray, " n"], places: Int[np.ndarray, " k"]
+    ) -> Float[np.ndarray, " n"]:
+        """Generalised least squares with given noise and breaks."""
+        one = self._noises[noise]
+        _, cross = self._rest(one, y[:, None])
+        slopes = np.linalg.solve(one.gram[np.ix_(places, places)], cross[places, 0])
+        return one.root @ (one.line @ (one.line.T @ (one.unwhiten @ y)) + one.hinges[:, places] @ slopes)
+
     def draw(
         self,
         noise: int,
@@ -197,6 +206,15 @@ class FittedPosterior:
             for places_of in self._model.sets[number].T
         ]
         return np.array(ends).reshape(number, 2)
+
+    def likeliest(self, number: int) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " number"]]:
+        """The curve with the likeliest breaks, and the checkpoints nearest to them, all different."""
+        model, log = self._model, logsumexp(self._logs[number], axis=0)
+        nearest = np.abs(model.places[:, None] - model.x).argmin(1)[model.sets[number]]
+        apart = (np.diff(nearest, axis=1) > 0).all(1)
+        best = int(np.where(apart, log, -np.inf).argmax())
+        noise = int(self._logs[number][:, best].argmax())
+        return model.mean(noise, self._y, model.sets[number][best]), nearest[best]
 
     def curves(
         self, numbers: Sequence[int], draws: int, rng: np.random.Generator

@@ -153,20 +153,21 @@ class SegmentedLogit:
     def test(
         self,
         solved: Float[np.ndarray, " n"],
-        null: Fit,
+        null: Float[np.ndarray, " n"],
         lines: BrokenLinePosterior,
         *,
+        breaks: int,
         noise: Float[np.ndarray, " draws"],
         rng: np.random.Generator,
     ) -> float:
-        """p of the breaks of `null`, which fits `solved`, against any larger number, by parametric bootstrap.
+        """p of a curve with so many breaks, which fits `solved`, against more, by parametric bootstrap.
 
         The statistic is the odds of more breaks, and each simulated series has its own variance of training
         noise. A single break more, as the alternative, would miss a peak that is followed by a plateau; and a
         gain in fit, as the statistic, is judged too large where the noise is thought too small.
         """
-        k, simulated = len(null.breaks), self.simulate(null.eta, len(noise), rng, noise=noise)
-        odds = odds_of_more(lines, self.empirical(np.column_stack([solved, simulated])), k)
+        simulated = self.simulate(null, len(noise), rng, noise=noise)
+        odds = odds_of_more(lines, self.empirical(np.column_stack([solved, simulated])), breaks)
         return float((1 + (odds[1:] >= odds[0] - 1e-9).sum()) / (1 + len(noise)))
 
     @staticmethod

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import expit, logit
 
 from babelscope.analyses.curve_posterior import NOISE, BrokenLinePosterior
@@ -16,6 +17,14 @@ from babelscope.analyses.segmented import SegmentedLogit, shrunk_correlation, tr
 
 PLACES = 40  # of breaks, for intervals
 TEST_PLACES = 16  # and for the tests, which weigh them for every simulated series
+
+
+@dataclass(frozen=True)
+class Likeliest:
+    """The likeliest curve with a given number of breaks."""
+
+    eta: Float[np.ndarray, " n"]  # logit at each checkpoint
+    breaks: Int[np.ndarray, " k"]  # nearest checkpoints
 
 
 class ScoreModel:
@@ -32,7 +41,7 @@ class ScoreModel:
     ----------
     steps, x : (n,)
         Steps (or tokens) and their log10.
-    fits : list of Fit
+    fits : list of Likeliest
         The likeliest curve with 0, 1, … breaks.
     posterior : FittedPosterior
         Weights of all breaks and of the training noise.
@@ -57,19 +66,25 @@ class ScoreModel:
             else self._between.variance / self.runs
         )
         self._model = SegmentedLogit(self.x, worth, correlation=shared, noise=noise, max_breaks=max_breaks)
-        self.fits = [self._model.fit(self._solved, k) for k in range(self._model.max_breaks + 1)]
+        self._around = self._model.fit(self._solved, self._model.max_breaks).eta
         self.design = Design(
             self.x, worth, shared, noise=noise * self.runs, runs=self.runs, max_breaks=self._model.max_breaks
         )
         self.posterior = self._lines(PLACES).fit(self._model.empirical(self._solved))
+        self.fits = [self._likeliest(k) for k in range(self._model.max_breaks + 1)]
+
+    def _likeliest(self, breaks: int) -> Likeliest:
+        # As a probability, since on the way to 0 logits bend where empirical ones do not.
+        logits, checkpoints = self.posterior.likeliest(breaks)
+        return Likeliest(logit(self._model.probability(logits).clip(1e-9, 1 - 1e-9)), checkpoints)
 
     def _lines(self, places: int) -> BrokenLinePosterior:
         lasting = self._between.offset / self.runs if self._between else 0.0  # shifts the whole curve
         return BrokenLinePosterior(
             self.x,
-            self._model.by_problems(self.fits[-1].eta) + lasting,
+            self._model.by_problems(self._around) + lasting,
             noise=self._model.noise,
-            sensitivity=self._model.sensitivity(self.fits[-1].eta),
+            sensitivity=self._model.sensitivity(self._around),
             places=places,
             max_breaks=self._model.max_breaks,
             runs=self.runs,
@@ -82,7 +97,7 @@ class ScoreModel:
         for k, null in enumerate(self.fits[:-1]):
             # What the noise would be without further breaks: a smaller one would make their gain a surprise.
             noise = rng.choice(NOISE, draws, p=self.posterior.noise(k)) ** 2 / self.runs
-            found.append(self._model.test(self._solved, null, lines, noise=noise, rng=rng))
+            found.append(self._model.test(self._solved, null.eta, lines, breaks=k, noise=noise, rng=rng))
             if found[-1] > size:
                 break
         return found

@@ -1,6 +1,6 @@
 """The closed forms against densities of the same model written out, and the draws against their moments."""
 
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -83,6 +83,26 @@ def test_curves_without_a_break_have_the_moments_of_generalised_least_squares():
     covariance = np.linalg.inv(design.T @ precision @ design)
     np.testing.assert_allclose(curves.mean(1), design @ covariance @ design.T @ precision @ Y, atol=2e-3)
     np.testing.assert_allclose(np.cov(curves), design @ covariance @ design.T, atol=2e-4)
+
+
+def test_the_likeliest_curve_is_generalised_least_squares_at_the_likeliest_breaks():
+    model = BrokenLinePosterior(
+        X,
+        S,
+        noise=ROUGH,
+        sensitivity=FOLLOWS,
+        places=8,
+        max_breaks=2,
+        between=np.where(NOISE == 0, 0.0, -1e9),
+    )
+    found, at = model.fit(Y).likeliest(2)
+    precision, best = np.linalg.inv(S), (np.inf, None, None)
+    for one in combinations(model.places, 2):
+        design = np.column_stack([np.ones(12), X, *(np.maximum(X - place, 0) for place in one)])
+        fit = design @ np.linalg.solve(design.T @ precision @ design, design.T @ precision @ Y)
+        best = min(best, ((Y - fit) @ precision @ (Y - fit), one, fit), key=lambda row: row[0])
+    np.testing.assert_allclose(found, best[2], atol=1e-6)
+    assert [abs(X - place).argmin() for place in best[1]] == at.tolist()
 
 
 def test_curves_with_a_break_bend_where_it_is():

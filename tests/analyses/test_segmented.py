@@ -153,7 +153,9 @@ def p_value(segmented, solved, breaks, rng, *, noise=0.0, draws=99):
         places=12,
         max_breaks=segmented.max_breaks,
     )
-    return segmented.test(solved, fit, lines, noise=np.full(draws, noise), rng=rng)
+    posterior = lines.fit(segmented.empirical(solved))
+    null = logit(segmented.probability(posterior.likeliest(breaks)[0]).clip(1e-9, 1 - 1e-9))
+    return segmented.test(solved, null, lines, breaks=breaks, noise=np.full(draws, noise), rng=rng)
 
 
 def test_the_way_back_from_empirical_logits_is_exact():
