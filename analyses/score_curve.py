@@ -1,38 +1,41 @@
 """Scores of a series: how many problems each checkpoint solves, and which ones where that is known.
 
 Which ones matters: checkpoints are asked the same problems, and only outcomes per problem tell how far their
-scores err together.
+scores err together. Several samples of a problem, and several training runs of one recipe, are averaged per
+problem: they make each outcome surer, but problems stay what was drawn from a population.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Int, Shaped
 
 from babelscope.core.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FEWEST_STEPS = 6  # a line, one break and a degree of freedom to judge them by
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreCurve:
-    """One score per checkpoint, by step.
+    """One score per checkpoint, by step or by tokens read.
 
     Attributes
     ----------
     steps : (n,) int
         Ascending. Step 0, where it is given, is shown but not fitted: its logarithm is not a number.
     solved, total : (n,) int
-        Problems solved and asked.
-    outcomes : (problems, n) bool or None
-        Whether each problem was solved at each step.
+        Answers that were right, and all: problems × samples × runs.
+    outcomes : (problems, n) bool or float, or None
+        Whether each problem was solved at each step; with several samples or runs, the share of them.
+    runs : tuple of ScoreCurve
+        Training runs of the same recipe that this is the mean of; empty for one.
+    unit : str
+        What steps are: "step" or "tokens".
 
     Raises
     ------
@@ -43,7 +46,9 @@ class ScoreCurve:
     steps: Int[np.ndarray, " n"]
     solved: Int[np.ndarray, " n"]
     total: Int[np.ndarray, " n"]
-    outcomes: Bool[np.ndarray, "problems n"] | None = None
+    outcomes: Shaped[np.ndarray, "problems n"] | None = None
+    runs: tuple[ScoreCurve, ...] = ()
+    unit: str = "step"
 
     def __post_init__(self):
         twice, times = np.unique(self.steps, return_counts=True)
@@ -63,21 +68,26 @@ class ScoreCurve:
             )
 
     @classmethod
-    def from_outcomes(cls, steps: Int[np.ndarray, " n"], outcomes: Shaped[np.ndarray, "problems n"]) -> Self:
-        """From per-problem outcomes, one column per step: True or 1 for solved."""
+    def from_outcomes(
+        cls, steps: Int[np.ndarray, " n"], outcomes: Shaped[np.ndarray, "problems n"], *, samples: int = 1
+    ) -> Self:
+        """From per-problem outcomes, one column per step: how many of the samples solved it."""
         steps, outcomes = _whole("steps", steps), np.asarray(outcomes)
         if outcomes.ndim != 2 or outcomes.shape[1] != len(steps) or not len(outcomes):
             raise InputError(
                 f"outcomes have shape {outcomes.shape} for {len(steps)} steps; give problems × steps"
             )
-        if not np.isin(outcomes, (0, 1)).all():
-            strange = outcomes[~np.isin(outcomes, (0, 1))].tolist()[0]
+        if not (known := np.isin(outcomes, range(samples + 1))).all():
+            strange = outcomes[~known].tolist()[0]
             raise InputError(
                 f"an outcome is {strange!r}; give True (or 1) for solved, False (or 0) otherwise"
+                if samples == 1
+                else f"an outcome is {strange!r}; give how many of {samples} samples solved the problem"
             )
-        order, outcomes = np.argsort(steps), outcomes.astype(bool)
-        solved, total = outcomes.sum(0), np.full(len(steps), len(outcomes))
-        return cls(steps[order], solved[order], total, outcomes[:, order])
+        order = np.argsort(steps)
+        solved, total = outcomes.sum(0).astype(int), np.full(len(steps), samples * len(outcomes))
+        shares = outcomes.astype(bool) if samples == 1 else outcomes / samples
+        return cls(steps[order], solved[order], total, shares[:, order])
 
     @classmethod
     def from_counts(
@@ -93,59 +103,66 @@ class ScoreCurve:
         order = np.argsort(steps)
         return cls(steps[order], solved[order], np.broadcast_to(total, steps.shape)[order])
 
+    @classmethod
+    def of_runs(cls, runs: Sequence[ScoreCurve]) -> ScoreCurve:
+        """The mean of training runs that differ in their seed alone.
+
+        What differs between runs is then measured, not guessed from how restless the curve is.
+
+        Raises
+        ------
+        InputError
+            If runs were scored at different steps or on different numbers of problems.
+        """
+        if len(runs) < 2:
+            raise InputError(f"{len(runs)} training runs; give at least 2, or the one curve itself")
+        first = runs[0]
+        for one in runs[1:]:
+            if not np.array_equal(one.steps, first.steps):
+                only = sorted(set(one.steps.tolist()) ^ set(first.steps.tolist()))
+                raise InputError(f"not all runs were scored at {first.unit} {only}; score all at the same")
+            if not np.array_equal(one.total, first.total):
+                raise InputError(
+                    f"one run was asked {one.total[0]} problems and another {first.total[0]};"
+                    " ask all the same"
+                )
+        known = [one.outcomes for one in runs if one.outcomes is not None]
+        return cls(
+            first.steps,
+            np.sum([one.solved for one in runs], axis=0),
+            np.sum([one.total for one in runs], axis=0),
+            np.mean(known, axis=0) if len(known) == len(runs) else None,
+            tuple(runs),
+            first.unit,
+        )
+
+    @property
+    def worth(self) -> Int[np.ndarray, " n"]:
+        """Independent yes/no answers of the same precision, at each step.
+
+        Samples and runs of a problem agree more than those of different problems: of their shares per problem
+        the variance is measured. Where they are not known, runs count as no more than one.
+        """
+        if self.outcomes is None:
+            return self.total // max(len(self.runs), 1)
+        share = self.outcomes.mean(0)
+        binomial, measured = (share * (1 - share)).sum(), self.outcomes.astype(float).var(0).sum()
+        times = binomial / measured if measured > 0 else 1.0
+        return np.minimum(np.full(len(self.steps), round(len(self.outcomes) * times)), self.total)
+
     def since(self, step: int) -> ScoreCurve:
         """Without the checkpoints before a step."""
         kept = self.steps >= step
         outcomes = self.outcomes[:, kept] if self.outcomes is not None else None
-        return ScoreCurve(self.steps[kept], self.solved[kept], self.total[kept], outcomes)
+        runs = tuple(run.since(step) for run in self.runs)
+        return ScoreCurve(self.steps[kept], self.solved[kept], self.total[kept], outcomes, runs, self.unit)
 
     @classmethod
-    def from_table(cls, path: Path) -> Self:
-        """From CSV, JSONL or Parquet with columns step, solved, total or step, problem, passed."""
-        table = _read(Path(path))
-        columns = set(table.columns)
-        if columns >= {"step", "problem", "passed"}:
-            return cls.from_outcomes(*_wide(table, Path(path)))
-        if columns >= {"step", "solved", "total"}:
-            return cls.from_counts(*(table[name].to_numpy() for name in ("step", "solved", "total")))
-        raise InputError(
-            f"{path} has the columns {', '.join(map(repr, table.columns)) or 'none'};"
-            " it needs step, solved, total or step, problem, passed"
-        )
+    def from_table(cls, path: Path, *, x: str | None = None) -> ScoreCurve:
+        """From CSV, JSONL or Parquet: see `score_tables.read_curve`."""
+        from babelscope.analyses.score_tables import read_curve  # which makes curves
 
-
-def _read(path: Path) -> pd.DataFrame:
-    import pandas as pd  # half a second that arrays in memory do not need
-
-    readers: dict[str, Any] = {
-        ".csv": pd.read_csv,
-        ".jsonl": lambda file: pd.read_json(file, lines=True),
-        ".parquet": pd.read_parquet,
-    }
-    if path.suffix not in readers:
-        raise InputError(f"{path} ends in {path.suffix!r}; give a table in {', '.join(readers)}")
-    try:
-        return readers[path.suffix](path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is not a {path.suffix[1:]} table: {error}") from None
-
-
-def _wide(table: pd.DataFrame, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and the outcomes (problem × step) of a long table."""
-    twice = table[table.duplicated(["step", "problem"])]
-    if len(twice):
-        problem, step = twice.iloc[0][["problem", "step"]]
-        raise InputError(f"{path}: problem {problem!r} is there more than once at step {step}; give it once")
-    wide = table.pivot(index="problem", columns="step", values="passed")
-    missing = np.argwhere(wide.isna().to_numpy())
-    if len(missing):
-        problem, step = wide.index[missing[0, 0]], wide.columns[missing[0, 1]]
-        raise InputError(
-            f"{path}: problem {problem!r} has no outcome at step {step}; ask the same problems at every step"
-        )
-    return wide.columns.to_numpy(), wide.to_numpy()
+        return read_curve(Path(path), x=x)
 
 
 def _whole(name: str, values: Any) -> Int[np.ndarray, " n"]:

@@ -1,4 +1,4 @@
-"""Continuous piecewise-linear regression in the logit, and a calibrated test of one more break.
+"""Continuous piecewise-linear regression in the logit, and a calibrated test of more breaks.
 
     logit p(x) = b0 + b1·x + Σ_k d_k·max(x − τ_k, 0),   k = 1 … K,      solved ~ Binomial(total, p)
 
@@ -7,15 +7,14 @@ simulated curve at once.
 Three things make the scores of a series other than independent binomials, and each has its place:
 
 - *problems are shared*: a problem solved now is likelier to be solved later. The correlation of outcomes over
-  problems, shrunk towards none (Ledoit & Wolf, J. Multivariate Anal. 88, 2004), couples the simulated counts;
+  problems, shrunk (Ledoit & Wolf, Journal of Portfolio Management 30, 2004), couples the simulated counts;
 - *training noise*: a checkpoint is better or worse than its neighbours on all problems. Its variance in the
   logit is the excess of the second differences (Gasser, Sroka & Jennen-Steinmetz, Biometrika 73, 1986);
 - *few counts*: half the mean leverage is added to successes and to failures (Firth, Biometrika 80, 1993), so
   that checkpoints with none or all solved stay finite.
 
-Fits weight checkpoints as if independent (Liang & Zeger, Biometrika 73, 1986): weighting by an estimated
-correlation found no more true breaks in simulation, and more false ones. Where a break is absent it has no
-place, so twice the log likelihood ratio is not χ²; its distribution is simulated instead.
+Fits weight checkpoints as if independent (Liang & Zeger, Biometrika 73, 1986). Where a break is absent it has
+no place, so no ratio of likelihoods is χ²; the distribution of the statistic is simulated instead.
 """
 
 from __future__ import annotations
@@ -23,11 +22,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy.special import expit, logit, ndtr
+from jaxtyping import Float, Int, Shaped
+from scipy.special import expit, logit, logsumexp, ndtr
 from scipy.stats import binom, chi2
 
 from babelscope.analyses.broken_lines import BrokenLines
+from babelscope.analyses.curve_posterior import BrokenLinePosterior
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,6 @@ class Fit:
     breaks: Int[np.ndarray, " k"]  # which checkpoints
     weights: Float[np.ndarray, " n"]  # information of each checkpoint about its logit
     deviance: float
-
-
-@dataclass(frozen=True)
-class BreakTest:
-    """One more break, or not: the gain in fit against its distribution when there is none."""
-
-    p: float
-    critical: float  # gain that a series without the break exceeds with probability 1 − level
 
 
 class SegmentedLogit:
@@ -82,7 +74,7 @@ class SegmentedLogit:
         """The likeliest curve: the best breaks near a curve, the best curve with those breaks, and again."""
         pseudo = (2 + breaks) / len(self.x)
         share = (solved + pseudo / 2) / (self.total + pseudo)
-        eta = self._empirical(solved)
+        eta = self.empirical(solved)
         # Training noise of variance σ² makes N problems worth N / (1 + σ²·N·p(1 − p)).
         worth = self.total / (1 + self.noise * self.total * expit(eta) * expit(-eta))
         met: dict[tuple[int, ...], Fit] = {}
@@ -113,61 +105,70 @@ class SegmentedLogit:
         return eta
 
     def simulate(
-        self, eta: Float[np.ndarray, " n"], draws: int, rng: np.random.Generator
+        self,
+        eta: Float[np.ndarray, " n"],
+        draws: int,
+        rng: np.random.Generator,
+        *,
+        noise: Float[np.ndarray, " draws"] | float | None = None,
     ) -> Float[np.ndarray, "n draws"]:
         """Counts of series that follow `eta`, with training noise and the same problems at every step.
 
-        Margins are binomial and coupled by a Gaussian copula, so early zeros stay counts.
+        Margins are binomial and coupled by a Gaussian copula, so early zeros stay counts. The variance of the
+        training noise may differ between draws.
         """
         n = len(eta)
         coupled = np.linalg.cholesky(self.correlation) @ rng.standard_normal((n, draws))
-        shift = np.sqrt(self.noise) * rng.standard_normal((n, draws))
+        shift = np.sqrt(self.noise if noise is None else noise) * rng.standard_normal((n, draws))
         return binom.ppf(ndtr(coupled), self.total[:, None], expit(eta[:, None] + shift))
 
-    def refit(
-        self, fit: Fit, counts: Float[np.ndarray, "n draws"]
-    ) -> tuple[Float[np.ndarray, "n draws"], Int[np.ndarray, "draws k"]]:
-        """Logit curves and breaks of simulated counts: one scoring step from `fit`, over all candidates.
+    def by_problems(self, eta: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
+        """Covariance that problems give the empirical logits around a curve.
 
-        Responses are differences of empirical logits: linearised at a probability near 0, one lucky answer
-        would move the curve by far more than it moves the likeliest one.
+        Of a count with variance v it is about v/(v + ½)². A quarter is added to v, since where nothing is
+        solved the fitted v may be as near to 0 as it likes.
         """
-        expected = self.total * expit(fit.eta)
-        responses = (fit.eta - self._empirical(expected))[:, None] + self._empirical(counts.T).T
-        breaks = len(fit.breaks)
-        where = self.lines.search(responses, fit.weights, [breaks])[breaks][1]
-        return self.lines.curves(responses, fit.weights, where), self.lines.grid[where]
+        variance = self._variance(eta)
+        spread = np.sqrt(variance + 0.25) / (variance + 0.5)
+        return spread[:, None] * self.correlation * spread
+
+    def sensitivity(self, eta: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """How far empirical logits follow logits: not at all where nothing is solved, noise or no noise."""
+        variance = self._variance(eta)
+        return variance / (variance + 0.5)
+
+    def _variance(self, eta: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        return self.total * expit(eta) * expit(-eta)
+
+    def empirical(self, counts: Float[np.ndarray, "n *draws"]) -> Float[np.ndarray, "n *draws"]:
+        """Logits of counts, with half an answer more of each kind."""
+        total = self.total.reshape(-1, *[1] * (np.ndim(counts) - 1))
+        return np.log((counts + 0.5) / (total - counts + 0.5))
+
+    def probability(self, logits: Float[np.ndarray, "n *draws"]) -> Float[np.ndarray, "n *draws"]:
+        """The way back from `empirical`: without the added halves, none of N solved is a probability of 0."""
+        total = self.total.reshape(-1, *[1] * (np.ndim(logits) - 1))
+        return (((total + 1) * expit(logits) - 0.5) / total).clip(0, 1)
 
     def test(
         self,
         solved: Float[np.ndarray, " n"],
-        null: Fit,
+        null: Float[np.ndarray, " n"],
+        lines: BrokenLinePosterior,
         *,
-        level: float,
-        draws: int,
+        breaks: int,
+        noise: Float[np.ndarray, " draws"],
         rng: np.random.Generator,
-    ) -> BreakTest:
-        """The breaks of `null`, which fits `solved`, against one more, by parametric bootstrap."""
-        gain = self._gain(null, np.column_stack([solved, self.simulate(null.eta, draws, rng)]))
-        exceeded = (gain[1:] >= gain[0] * (1 - 1e-9)).sum()
-        return BreakTest(float((1 + exceeded) / (1 + draws)), float(np.quantile(gain[1:], level)))
-
-    def power(
-        self, eta: Float[np.ndarray, " n"], *, critical: float, draws: int, rng: np.random.Generator
     ) -> float:
-        """How often series that follow `eta` would be found to have a break."""
-        null = self.fit(self.total * expit(eta), 0)
-        return float((self._gain(null, self.simulate(eta, draws, rng)) > critical).mean())
+        """p of a curve with so many breaks, which fits `solved`, against more, by parametric bootstrap.
 
-    def _gain(self, null: Fit, counts: Float[np.ndarray, "n draws"]) -> Float[np.ndarray, " draws"]:
-        k = len(null.breaks)
-        found = self.lines.search(
-            self._responses(null.eta, counts / self.total[:, None]), null.weights, [k, k + 1]
-        )
-        return found[k][0] - found[k + 1][0]
-
-    def _empirical(self, counts: Float[np.ndarray, "*draws n"]) -> Float[np.ndarray, "*draws n"]:
-        return np.log((counts + 0.5) / (self.total - counts + 0.5))
+        The statistic is the odds of more breaks, and each simulated series has its own variance of training
+        noise. A single break more, as the alternative, would miss a peak that is followed by a plateau; and a
+        gain in fit, as the statistic, is judged too large where the noise is thought too small.
+        """
+        simulated = self.simulate(null, len(noise), rng, noise=noise)
+        odds = odds_of_more(lines, self.empirical(np.column_stack([solved, simulated])), breaks)
+        return float((1 + (odds[1:] >= odds[0] - 1e-9).sum()) / (1 + len(noise)))
 
     @staticmethod
     def _responses(
@@ -178,22 +179,36 @@ class SegmentedLogit:
         return eta[:, None] + (share - mu) / (mu * (1 - mu))
 
 
-def shrunk_correlation(outcomes: Bool[np.ndarray, "problems n"]) -> Float[np.ndarray, "n n"]:
-    """Correlation between checkpoints over problems, shrunk towards none by Ledoit & Wolf's rule.
+def odds_of_more(
+    lines: BrokenLinePosterior, y: Float[np.ndarray, "n draws"], breaks: int
+) -> Float[np.ndarray, " draws"]:
+    """Log odds of more breaks against so many."""
+    by_number = logsumexp(lines.evidence(y), axis=0)
+    return logsumexp(by_number[breaks + 1 :], axis=0) - by_number[breaks]
 
-    A checkpoint at which no or every problem is solved is uncorrelated with all others.
+
+def shrunk_correlation(outcomes: Shaped[np.ndarray, "problems n"]) -> Float[np.ndarray, "n n"]:
+    """Correlation between checkpoints over problems, shrunk towards one that is the same for all pairs.
+
+    The intensity is Ledoit & Wolf's (Journal of Portfolio Management 30, 2004): the sampling variance of the
+    correlations over their spread about their mean. Towards none, the simpler target, few problems would lose
+    what all checkpoints share, and generalised least squares would follow chance correlations away from the
+    data. A checkpoint at which no or every problem is solved is uncorrelated with all others.
     """
     problems, n = outcomes.shape
     centred = outcomes - outcomes.mean(0)
     spread = centred.std(0)
     standard = centred / np.where(spread > 0, spread, 1)
     sample = standard.T @ standard / problems
-    np.fill_diagonal(sample, 1.0)
-    distance = ((sample - np.eye(n)) ** 2).sum()
-    error = (((standard**2).sum(1) ** 2).mean() - (sample**2).sum()) / problems
+    pairs = np.outer(spread > 0, spread > 0) & ~np.eye(n, dtype=bool)
+    mean = max(sample[pairs].mean(), 0.0) if pairs.any() else 0.0
+    target = np.where(pairs, mean, 0.0)
+    distance = ((sample - target)[pairs] ** 2).sum()
+    error = ((standard**2).T @ standard**2 / problems - sample**2)[pairs].sum() / problems
     # Never quite nothing: checkpoints that agree on every problem would leave no way to simulate them.
-    shrinkage = min(max(error / distance, 1 / problems), 1.0) if distance > 0 else 1.0
-    return (1 - shrinkage) * sample + shrinkage * np.eye(n)
+    shrinkage = min(error / distance, 1.0) if distance > 0 else 1.0
+    shrunk = (1 - shrinkage) * np.where(pairs, sample, 0.0) + shrinkage * target
+    return (1 - 1 / problems) * shrunk + np.eye(n)
 
 
 def training_noise(

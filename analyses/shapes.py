@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from babelscope.core.stats import Contrast
 
 BABEL = "translation-transition-stabilization"
-UNRESOLVED = "not resolvable"
+UNRESOLVED, FLAT = "not resolvable", "flat"
 SHAPES = {
-    "0": "flat",
+    "0": FLAT,
     "+": "only rising",
     "-": "only falling",
     "+0": "rise-plateau",
@@ -32,6 +32,7 @@ SHAPES = {
     "+-+-": "two peaks",
 }
 BEST_AT_THE_END = "best at the end"
+LATE_JUMP = "late rise"
 NOUNS = {"+": "rise", "-": "fall", "0": "flat"}
 STAGES = {"+": "rising", "-": "falling", "0": "flat"}
 VERBS = {"+": "rises", "-": "falls", "0": "does not resolvably change"}
@@ -83,6 +84,8 @@ def name_shape(stretches: Sequence[Stretch], *, lead: Contrast) -> tuple[str, li
     else:
         shape = SHAPES.get(trend, "-".join(NOUNS[sign] for sign in trend))
     named = iter(("translation", "transition", "stabilization") if shape in (BABEL, SHAPES["+-"]) else ())
+    if pattern in ("0+", "0+0"):
+        shape = LATE_JUMP
     first = len(pattern) - len(trend)
     return shape, [
         Stage(
@@ -94,15 +97,20 @@ def name_shape(stretches: Sequence[Stretch], *, lead: Contrast) -> tuple[str, li
     ]
 
 
-def in_words(stretches: Sequence[Stretch]) -> str:
+def in_words(stretches: Sequence[Stretch], *, unit: str = "step") -> str:
     """The stretches as a clause: "the score rises until step 300 (+9.0 points, +7.1 to +11.2), then …"."""
     *first, last = [f"{VERBS[stretch.sign]} {{}} ({_points(stretch.change)})" for stretch in stretches]
     parts = [
-        part.format(f"until step {stretch.end:,}") for part, stretch in zip(first, stretches, strict=False)
+        part.format(f"until {_place(stretch.end, unit)}")
+        for part, stretch in zip(first, stretches, strict=False)
     ]
     return "the score " + ", then ".join(
         [*parts, last.format("to the end" if first else "over the whole run")]
     )
+
+
+def _place(step: int, unit: str) -> str:
+    return f"step {step:,}" if unit == "step" else f"{step:,} {unit}"
 
 
 def _points(change: Contrast) -> str:

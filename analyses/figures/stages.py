@@ -65,6 +65,16 @@ def stages_figure(
     return figure
 
 
+def curve_figure(found: StageDetector, *, name: str) -> go.Figure:
+    """The curve of a plain table."""
+    unit = found.curve_.unit
+    figure, axis = step_panels(found.curve_.steps, [[safe(name)]], heights=[420], history=None)
+    _draw_signal(figure, axis, "score", found, row=1)
+    if unit != "step":
+        figure.update_xaxes(title_text=unit)
+    return figure.update_layout(showlegend=True)
+
+
 def draw_stages(
     figure: go.Figure, axis: StepAxis, found: StageDetector, *, row: int, named: bool = True
 ) -> None:
@@ -107,11 +117,12 @@ def draw_stages(
 
 def _draw_signal(figure: go.Figure, axis: StepAxis, signal: str, found: StageDetector, *, row: int) -> None:
     scored, colour, first = found.curve_, COLOURS.get(signal, INK), row == 1
-    low, high = wilson_interval(scored.solved, scored.total).T
+    rate = scored.solved / scored.total
+    low, high = wilson_interval(rate * scored.worth, scored.worth, level=found.level).T
     table = pd.DataFrame(
         {
             "step": scored.steps,
-            "rate": scored.solved / scored.total,
+            "rate": rate,
             "low": low,
             "high": high,
             "fitted": found.fitted_,
@@ -168,6 +179,8 @@ def _draw_signal(figure: go.Figure, axis: StepAxis, signal: str, found: StageDet
 
 
 def _draw_best(figure: go.Figure, axis: StepAxis, found: StageDetector, *, row: int) -> None:
+    if found.best_step_ is None or found.best_interval_ is None:
+        return
     at = int(np.flatnonzero(found.curve_.steps == found.best_step_)[0])
     x, ends = axis.at(found.best_step_), axis.at(np.array(found.best_interval_))
     low, high = found.best_interval_
@@ -191,7 +204,8 @@ def _draw_best(figure: go.Figure, axis: StepAxis, found: StageDetector, *, row: 
                 "color": "#f0b429" if found.rises_and_falls_ else "white",
                 "line": {"color": INK, "width": 1},
             },
-            hovertemplate=f"best: step {found.best_step_:,} ({low:,} to {high:,})<extra></extra>",
+            hovertemplate=f"best: {found.curve_.unit} {found.best_step_:,}"
+            f" ({low:,} to {high:,})<extra></extra>",
             name=BEST,
             legendgroup=BEST,
             showlegend=row == 1,
@@ -225,7 +239,7 @@ def _draw_breaks(figure: go.Figure, axis: StepAxis, found: StageDetector, *, row
             mode="markers",
             marker={"symbol": "line-ns", "size": 11, "line": {"width": 2, "color": INK}, "color": INK},
             hovertemplate=[
-                f"break at step {one.step:,} ({one.low:,} to {one.high:,})<extra></extra>"
+                f"break at {found.curve_.unit} {one.step:,} ({one.low:,} to {one.high:,})<extra></extra>"
                 for one in found.breaks_
             ],
             name=f"{BREAKS}, interval",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.special import expit, logit
-from sklearn.covariance import ledoit_wolf
 
+from babelscope.analyses.curve_posterior import BrokenLinePosterior
 from babelscope.analyses.segmented import SegmentedLogit, shrunk_correlation, training_noise
 
 STEPS = np.array([75, 100, 125, 150, 175, 200, 250, 300, 400])
@@ -89,12 +89,26 @@ def test_training_noise_widens_simulated_counts_by_its_variance_in_the_logit():
     np.testing.assert_allclose(spread, 0.04 + 1 / (2000 * p * (1 - p)), rtol=0.05)
 
 
-def test_shrinkage_of_the_correlation_is_that_of_ledoit_and_wolf():
+def test_correlations_are_shrunk_towards_their_mean_the_less_the_more_problems_there_are():
+    rng, found = np.random.default_rng(0), []
+    decay = 0.9 ** np.abs(np.subtract.outer(np.arange(8), np.arange(8)))
+    for problems in (60, 4000):
+        outcomes = rng.multivariate_normal(np.zeros(8), decay, size=problems) > 0.5
+        sample, shrunk = np.corrcoef(outcomes.T), shrunk_correlation(outcomes)
+        apart = ~np.eye(8, dtype=bool)
+        intensity = 1 - np.polyfit(sample[apart], shrunk[apart], 1)[0]
+        assert shrunk[apart].mean() == pytest.approx(sample[apart].mean(), abs=0.02)
+        found.append(intensity)
+    assert found[0] > 3 * found[1] > 0
+
+
+def test_correlations_that_differ_by_chance_alone_become_one():
     rng = np.random.default_rng(0)
-    outcomes = rng.normal(size=(80, 1)) + rng.normal(size=(80, 12)) > 0.5
-    standard = (outcomes - outcomes.mean(0)) / outcomes.std(0)
-    expected, _ = ledoit_wolf(standard, assume_centered=True)
-    np.testing.assert_allclose(shrunk_correlation(outcomes), expected, atol=1e-10)
+    outcomes = rng.normal(size=(80, 1)) + rng.normal(size=(80, 30)) > 0.5
+    shrunk = shrunk_correlation(outcomes)
+    sample = np.corrcoef(outcomes.T)
+    apart = ~np.eye(30, dtype=bool)
+    assert shrunk[apart].std() < 0.5 * sample[apart].std()
 
 
 def test_checkpoints_that_agree_on_every_problem_can_still_be_simulated():
@@ -129,30 +143,55 @@ def test_shared_problems_reduce_the_noise_between_neighbours():
     assert sharing == pytest.approx(0.4, abs=0.01)
 
 
+def p_value(segmented, solved, breaks, rng, *, noise=0.0, draws=99):
+    fit = segmented.fit(solved, breaks)
+    lines = BrokenLinePosterior(
+        segmented.x,
+        segmented.by_problems(fit.eta),
+        noise=noise,
+        sensitivity=segmented.sensitivity(fit.eta),
+        places=12,
+        max_breaks=segmented.max_breaks,
+    )
+    posterior = lines.fit(segmented.empirical(solved))
+    null = logit(segmented.probability(posterior.likeliest(breaks)[0]).clip(1e-9, 1 - 1e-9))
+    return segmented.test(solved, null, lines, breaks=breaks, noise=np.full(draws, noise), rng=rng)
+
+
+def test_the_way_back_from_empirical_logits_is_exact():
+    segmented, counts = model(), np.array([0, 0, 8, 20, 22, 16, 8, 3, 80])
+    np.testing.assert_allclose(segmented.probability(segmented.empirical(counts)), counts / 80, atol=1e-12)
+    many = np.column_stack([counts, counts])
+    np.testing.assert_allclose(segmented.empirical(many)[:, 1], segmented.empirical(counts))
+
+
+def test_problems_give_logits_the_variance_of_their_counts():
+    segmented, eta = model(problems=400), np.linspace(-1.5, 0.5, 9)
+    logits = segmented.empirical(segmented.simulate(eta, 20_000, np.random.default_rng(0)))
+    np.testing.assert_allclose(np.diag(segmented.by_problems(eta)), logits.var(1), rtol=0.06)
+
+
 def test_shared_problems_sharpen_the_test():
-    rng = np.random.default_rng(0)
-    alone = model().test(RISES_AND_FALLS, model().fit(RISES_AND_FALLS, 0), level=0.95, draws=499, rng=rng)
-    together = model(correlation=0.6 + 0.4 * np.eye(9))
-    shared = together.test(RISES_AND_FALLS, together.fit(RISES_AND_FALLS, 0), level=0.95, draws=499, rng=rng)
-    assert shared.critical < 0.7 * alone.critical
+    rng, p_values = np.random.default_rng(0), []
+    bump = expit(np.interp(np.arange(9), [0, 4, 8], [-1.5, -1, -1.5]))
+    for correlation in (np.eye(9), 0.2 * np.eye(9) + 0.8):
+        segmented = model(correlation=correlation)
+        p_values.append(p_value(segmented, 80 * bump, 0, rng, draws=499))
+    assert p_values[1] < p_values[0] / 3
 
 
 @pytest.mark.parametrize("breaks", [0, 1])
 def test_p_values_are_uniform_where_there_is_no_further_break(breaks):
-    rng, x = np.random.default_rng(1), np.linspace(1, 4, 20)
-    eta = np.interp(x, [1, 2, 4], [-3, -1.5, -1.5]) if breaks else np.linspace(-2, -1, 20)
-    segmented, p_values = model(x, problems=300), []
-    for _ in range(150):
-        solved = rng.binomial(300, expit(eta))
-        fit = segmented.fit(solved, breaks)
-        p_values.append(segmented.test(solved, fit, level=0.95, draws=99, rng=rng).p)
+    rng, x = np.random.default_rng(1), np.linspace(1, 4, 14)
+    eta = np.interp(x, [1, 2, 4], [-3, -1.5, -1.5]) if breaks else np.linspace(-2, -1, 14)
+    segmented = model(x, problems=300, max_breaks=2)
+    p_values = [p_value(segmented, rng.binomial(300, expit(eta)), breaks, rng) for _ in range(150)]
     below = [np.mean(np.array(p_values) <= p) for p in (0.05, 0.25, 0.5, 0.75)]
     np.testing.assert_allclose(below, [0.05, 0.25, 0.5, 0.75], atol=0.11)
 
 
-def test_more_problems_show_more():
-    rng = np.random.default_rng(0)
-    bump = logit(0.1 + np.interp(np.arange(9), [0, 4, 8], [0, 0.05, 0]))
-    power = [model(problems=n).power(bump, critical=7.0, draws=200, rng=rng) for n in (80, 320, 1280)]
-    assert power[0] < power[1] < power[2]
-    assert power[2] > 0.9
+def test_a_peak_in_the_middle_is_found_though_one_break_explains_little_of_it():
+    x = np.linspace(1, 4, 20)
+    eta = np.interp(x, [1, 1.6, 2, 2.4, 4], [-2.4, -2.4, -1.2, -2.4, -2.4])
+    segmented = model(x, problems=300)
+    assert p_value(segmented, 300 * expit(eta), 0, np.random.default_rng(0)) <= 0.05

@@ -49,7 +49,12 @@ def test_signs_make_the_shape(pattern, expected):
     assert shape(pattern) == expected
 
 
-@pytest.mark.parametrize("pattern", ["+", "+-", "+-0"])
+@pytest.mark.parametrize("pattern", ["0+", "0+0"])
+def test_a_rise_after_a_flat_start_is_late(pattern):
+    assert shape(pattern) == "late rise"
+
+
+@pytest.mark.parametrize("pattern", ["+-", "+-0"])
 def test_a_flat_start_before_a_rise_does_not_change_the_shape(pattern):
     assert shape("0" + pattern) == shape(pattern)
 
@@ -77,6 +82,10 @@ def test_stages_follow_each_other_without_gaps():
     stages = name_shape(stretches("0+-0"), lead=BELOW_PEAK)[1]
     assert [stage.start_step for stage in stages] == EDGES[:-1]
     assert [stage.end_step for stage in stages] == EDGES[1:]
+
+
+def test_tokens_are_called_tokens():
+    assert "rises until 100 tokens (+9.0" in in_words(stretches("+-"), unit="tokens")
 
 
 def test_the_sentence_gives_every_change_with_its_interval():

@@ -299,6 +299,24 @@ def test_stages_of_a_plain_table(tmp_path, capsys):
     assert document["best"]["step"] in (160, 320)
 
 
+def test_stages_draws_a_page_and_says_that_nothing_is_best(tmp_path, capsys):
+    table, page = tmp_path / "never.csv", tmp_path / "never.html"
+    table.write_text("tokens,solved,total\n" + "".join(f"{10**k},0,90\n" for k in range(3, 11)))
+    assert main(["stages", str(table), "--draws", "99", "--level", "0.9", "--figure", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert "no problem is solved at any checkpoint" in said
+    assert "best checkpoint: none" in said
+    assert "tokens" in page.read_text()
+
+
+def test_stages_refuses_what_cannot_be_drawn_or_fitted(refused, tmp_path):
+    table = tmp_path / "curve.csv"
+    table.write_text("step,solved,total\n10,1,9\n")
+    assert "ends in .html" in refused("stages", table, "--figure", tmp_path / "curve.pdf")
+    assert "1 checkpoints" in refused("stages", table)
+    assert "'tokens'" in refused("stages", table, "--x", "tokens")
+
+
 def a_mix(path: Path) -> Path:
     shares = {"python": LanguageShare(weight=0.6), "php": LanguageShare(weight=0.4)}
     Mix(languages=shares, pivot="python", verdict="For a test.", method="test").save(path)
