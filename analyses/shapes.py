@@ -7,13 +7,17 @@ the new language:
     transition      decline
     stabilization   flat, or a slow gain that stays below the peak
 
-Here a stretch rises or falls only if the interval of its change leaves out zero.
+Here a stretch rises or falls only if the interval of its change leaves out zero. A flat top between rise and
+fall is a broad peak and belongs to the rise; a fall that goes on at less than a quarter of its pace has
+levelled off and is as good as flat, since enough checkpoints resolve any slope.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from babelscope.core.stats import Contrast
 
@@ -35,7 +39,8 @@ BEST_AT_THE_END = "best at the end"
 LATE_JUMP = "late rise"
 NOUNS = {"+": "rise", "-": "fall", "0": "flat"}
 STAGES = {"+": "rising", "-": "falling", "0": "flat"}
-VERBS = {"+": "rises", "-": "falls", "0": "does not resolvably change"}
+VERBS = {"+": "rises", "-": "falls", "0": "does not resolvably change", "~": "levels off"}
+SLOW = 0.25  # of the pace of the fall before
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,16 @@ class Stretch:
             return "0"
         return "+" if self.change.estimate > 0 else "-"
 
+    @property
+    def pace(self) -> float:
+        """Change per tenfold of steps."""
+        return self.change.estimate / np.log10(self.end / self.start)
+
+
+def levels_off(before: Stretch, after: Stretch) -> bool:
+    """Whether a fall goes on much more slowly."""
+    return before.sign == after.sign == "-" and after.pace > SLOW * before.pace
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -69,37 +84,49 @@ class Stage:
 
 
 def name_shape(stretches: Sequence[Stretch], *, lead: Contrast) -> tuple[str, list[Stage]]:
-    """Shape and stages of stretches whose neighbours differ in sign.
+    """Shape and stages of stretches whose neighbours differ in sign, or level off.
 
     `lead` is the end minus the best earlier turning point (or start): after a last rise it tells a curve that
     is best at the end from stabilization, which stays below the peak.
     """
-    pattern = "".join(stretch.sign for stretch in stretches)
+    signs = _signs(stretches).replace("~", "0")
     # A flat start before a rise says only that learning came late.
-    trend = pattern.removeprefix("0") if pattern.startswith("0+") else pattern
+    first = int(signs.startswith("0+"))
+    trend = signs[first:].replace("+0-", "+-")
     if trend == "+-+" and lead.high < 0:
         shape = BABEL
     elif len(trend) > 1 and trend[-1] == "+" and lead.low > 0:
         shape = BEST_AT_THE_END
     else:
         shape = SHAPES.get(trend, "-".join(NOUNS[sign] for sign in trend))
-    named = iter(("translation", "transition", "stabilization") if shape in (BABEL, SHAPES["+-"]) else ())
-    if pattern in ("0+", "0+0"):
+    names = [STAGES[sign] for sign in signs]
+    if shape in (BABEL, SHAPES["+-"]):
+        top = first + (2 if signs[first:].startswith("+0-") else 1)
+        named = ["translation"] * (top - first) + ["transition", "stabilization"]
+        names[first:] = named[: len(signs) - first]
+    if signs in ("0+", "0+0"):
         shape = LATE_JUMP
-    first = len(pattern) - len(trend)
-    return shape, [
-        Stage(
-            next(named, STAGES[stretch.sign]) if number >= first else STAGES[stretch.sign],
-            stretch.start,
-            stretch.end,
-        )
-        for number, stretch in enumerate(stretches)
-    ]
+    stages: list[Stage] = []
+    for name, stretch in zip(names, stretches, strict=True):
+        start = stages.pop().start_step if stages and stages[-1].name == name else stretch.start
+        stages.append(Stage(name, start, stretch.end))
+    return shape, stages
+
+
+def _signs(stretches: Sequence[Stretch]) -> str:
+    """A sign per stretch, "~" where a fall levels off."""
+    neighbours = zip([None, *stretches], stretches, strict=False)
+    return "".join(
+        "~" if before and levels_off(before, after) else after.sign for before, after in neighbours
+    )
 
 
 def in_words(stretches: Sequence[Stretch], *, unit: str = "step") -> str:
     """The stretches as a clause: "the score rises until step 300 (+9.0 points, +7.1 to +11.2), then …"."""
-    *first, last = [f"{VERBS[stretch.sign]} {{}} ({_points(stretch.change)})" for stretch in stretches]
+    *first, last = [
+        f"{VERBS[sign]} {{}} ({_points(stretch.change)})"
+        for sign, stretch in zip(_signs(stretches), stretches, strict=True)
+    ]
     parts = [
         part.format(f"until {_place(stretch.end, unit)}")
         for part, stretch in zip(first, stretches, strict=False)

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from babelscope.analyses.power import POWER, Needed, needed
 from babelscope.analyses.score_curve import ScoreCurve
-from babelscope.analyses.shapes import FLAT, UNRESOLVED, Stretch, in_words, name_shape
+from babelscope.analyses.shapes import FLAT, UNRESOLVED, Stretch, in_words, levels_off, name_shape
 from babelscope.analyses.stage_document import stage_document
 from babelscope.analyses.stage_model import ScoreModel
 from babelscope.core.errors import InputError
@@ -190,7 +190,7 @@ class StageDetector:
         return Contrast(float(draws.mean()), float(low), float(high))
 
     def _joined(self, draws: Float[np.ndarray, "draws n"], breaks: Int[np.ndarray, " k"]) -> list[Stretch]:
-        """Parts between breaks, joined while two neighbours go the same way."""
+        """Parts between breaks, joined while two neighbours go the same way at like pace."""
         steps = self._model.steps
         kept = [0, *breaks.tolist(), len(steps) - 1]
         while True:
@@ -204,7 +204,11 @@ class StageDetector:
                 for start, end in pairwise(kept)
             ]
             joints = zip(kept[1:], stretches, stretches[1:], strict=False)
-            needless = [edge for edge, left, right in joints if left.sign == right.sign]
+            needless = [
+                edge
+                for edge, left, right in joints
+                if left.sign == right.sign and not levels_off(left, right)
+            ]
             if not needless:
                 return stretches
             kept = [edge for edge in kept if edge not in needless]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from babelscope.analyses.shapes import Stretch, in_words, name_shape
+from babelscope.analyses.shapes import Stretch, in_words, levels_off, name_shape
 from babelscope.core.stats import Contrast
 
 EDGES = [10, 100, 1000, 10_000, 100_000]
@@ -42,11 +42,37 @@ def stage_names(pattern):
         ("0-", "plateau-fall"),
         ("+-0", "translation-transition-stabilization"),
         ("+-+-", "two peaks"),
-        ("+0-0", "rise-flat-fall-flat"),
+        ("+0-0", "translation-transition-stabilization"),
+        ("+0-", "rise-fall"),
+        ("-0+0", "fall-flat-rise-flat"),
     ],
 )
 def test_signs_make_the_shape(pattern, expected):
     assert shape(pattern) == expected
+
+
+def test_a_flat_top_belongs_to_translation():
+    _, stages = name_shape(stretches("+0-0"), lead=BELOW_PEAK)
+    assert [(stage.name, stage.start_step, stage.end_step) for stage in stages] == [
+        ("translation", 10, 1000),
+        ("transition", 1000, 10_000),
+        ("stabilization", 10_000, 100_000),
+    ]
+
+
+def goes_on_falling_by(change):
+    """After .08 in one tenfold of steps, this much in the next."""
+    return [*stretches("+-"), Stretch(1000, 10_000, Contrast(change, change - 0.005, change + 0.005))]
+
+
+def test_a_fall_that_goes_on_much_more_slowly_has_levelled_off():
+    slow = goes_on_falling_by(-0.015)
+    assert name_shape(slow, lead=BELOW_PEAK)[0] == "translation-transition-stabilization"
+    assert "then levels off to the end (-1.5 points" in in_words(slow)
+
+
+def test_a_fall_that_goes_on_at_its_pace_has_not():
+    assert not levels_off(*goes_on_falling_by(-0.04)[1:])
 
 
 @pytest.mark.parametrize("pattern", ["0+", "0+0"])

@@ -186,7 +186,7 @@ def test_in_a_small_babel_score_and_knowledge_vote_for_a_transition_and_overlap(
     assert [vote(transferring, one).vote for one in list(EXPECTED)[:3]] == ["for"] * 3
     assert transferring.common_ is not None
     first, last = transferring.common_
-    assert 150 <= first < 400 <= last
+    assert 150 <= first <= 400 <= last
 
 
 def test_where_nothing_transfers_neither_score_nor_knowledge_votes_for_a_transition():
