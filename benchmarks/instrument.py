@@ -9,7 +9,7 @@ Small Babels of many seeds (`docs/small-babel.md`), each in four arms that diffe
     permuted base       the base was taught another function's expression for their names
     random base         there is no base
 
-What is judged is the shape of one curve, the functions that the pivot's text tells of, asked in the target:
+What is judged is the shape of one curve, the score in the target on all problems:
 "translation-transition-stabilization" is right in the first arm and false in the others. Recipe and detector
 were chosen on seeds 0–4; 10–19 are for one run of what was frozen then. Checkpoints are twice as dense as in
 the demo, since training noise comes anew with each of them.
@@ -32,7 +32,7 @@ from babelscope.core.files import read_json, write_json
 
 BABEL, RANDOM = "babel", "random base"
 ARMS = (BABEL, "everything shared", "permuted base", RANDOM)
-TARGET, GROUPS = "php", ("pivot only", "both")
+TARGET = "php"
 FIRST, DENSE = 45, 80  # first checkpoint after 0: before it nothing is solved in the target
 FOUND = "translation-transition-stabilization"
 
@@ -78,7 +78,7 @@ def answer(out: Path, seed: int, arm: str) -> dict[str, Any]:
     series = Series.open(series_of(out, seed, arm))
     measures = Questions.of(series).measures(series)
     scored = sweep(series, [one for one in measures if one.name == "problem_scores"])
-    steps, _, solved = tables.outcomes(scored["problem_scores"], TARGET, GROUPS)
+    steps, _, solved = tables.outcomes(scored["problem_scores"], TARGET)
     found = StageDetector().fit(ScoreCurve.from_outcomes(steps, solved))
     write_json(file, {"seed": seed, "arm": arm, **found.to_document()})
     return read_json(file)
