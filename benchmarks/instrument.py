@@ -11,8 +11,8 @@ Small Babels of many seeds (`docs/small-babel.md`), each in four arms that diffe
 
 What is judged is the shape of one curve, the score in the target on all problems:
 "translation-transition-stabilization" is right in the first arm and false in the others. Recipe and detector
-were chosen on seeds 0–4; 10–19 are for one run of what was frozen then. Checkpoints are twice as dense as in
-the demo, since training noise comes anew with each of them.
+were chosen on seeds 0–4; 10–19 are for one run of what was frozen then. Checkpoints are three times as dense
+as in the demo, since training noise comes anew with each of them.
 
 Every run is a directory of checkpoints that `babelscope analyze` takes, and every answer a file: what is done
 is not done again. With four arms a seed takes about half an hour of one core.
@@ -26,14 +26,15 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from babelscope.core.files import read_json, write_json
+from babelscope.corpora.babel import Arm
 
 BABEL, RANDOM = "babel", "random base"
 ARMS = (BABEL, "everything shared", "permuted base", RANDOM)
 TARGET = "php"
-FIRST, DENSE = 45, 80  # first checkpoint after 0: before it nothing is solved in the target
+FIRST, DENSE = 45, 120  # first checkpoint after 0: before it nothing is solved in the target
 FOUND = "translation-transition-stabilization"
 
 
@@ -63,21 +64,27 @@ def series_of(out: Path, seed: int, arm: str) -> Path:
     return pretrain(recipe.model_copy(update=start | {"training": training}))
 
 
+def _world(arm: str) -> Arm:
+    return cast(Arm, BABEL if arm == RANDOM else arm)
+
+
 def answer(out: Path, seed: int, arm: str) -> dict[str, Any]:
     """What the detector says of one arm of one seed."""
     from babelscope.analyses import tables
-    from babelscope.analyses.questions import Questions
     from babelscope.analyses.score_curve import ScoreCurve
     from babelscope.analyses.stages import StageDetector
     from babelscope.analyses.sweep import sweep
     from babelscope.checkpoints.series import Series
+    from babelscope.corpora.babel import BabelWorld
+    from babelscope.interp.problem_scores import ProblemScores
+    from babelscope.interp.streams import ProblemStream
 
     file = out / "answers" / f"{seed}-{arm.replace(' ', '-')}.json"
     if file.exists():
         return read_json(file)
-    series = Series.open(series_of(out, seed, arm))
-    measures = Questions.of(series).measures(series)
-    scored = sweep(series, [one for one in measures if one.name == "problem_scores"])
+    world = BabelWorld(seed, targets=(TARGET,), arm=_world(arm))
+    asked = ProblemScores(ProblemStream(world.problems(TARGET)))
+    scored = sweep(Series.open(series_of(out, seed, arm)), [asked])
     steps, _, solved = tables.outcomes(scored["problem_scores"], TARGET)
     found = StageDetector().fit(ScoreCurve.from_outcomes(steps, solved))
     write_json(file, {"seed": seed, "arm": arm, **found.to_document()})
