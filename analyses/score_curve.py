@@ -58,7 +58,8 @@ class ScoreCurve:
             raise InputError(f"step {self.steps.min()} is negative; steps count from 0")
         if (positive := (self.steps > 0).sum()) < FEWEST_STEPS:
             raise InputError(
-                f"{positive} checkpoints after step 0; stages take at least {FEWEST_STEPS}, so score more"
+                f"{positive} checkpoint{'s' * (positive != 1)} after step 0; stages take at least"
+                f" {FEWEST_STEPS}, so score more"
             )
         if (wrong := (self.solved < 0) | (self.solved > self.total) | (self.total < 1)).any():
             at = np.argmax(wrong)
