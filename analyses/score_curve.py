@@ -58,7 +58,7 @@ class ScoreCurve:
             raise InputError(f"step {self.steps.min()} is negative; steps count from 0")
         if (positive := (self.steps > 0).sum()) < FEWEST_STEPS:
             raise InputError(
-                f"{positive} checkpoint{'s' * (positive != 1)} after step 0; stages take at least"
+                f"{positive} checkpoint{'' if positive == 1 else 's'} after step 0; stages take at least"
                 f" {FEWEST_STEPS}, so score more"
             )
         if (wrong := (self.solved < 0) | (self.solved > self.total) | (self.total < 1)).any():
