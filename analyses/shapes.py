@@ -32,7 +32,7 @@ SHAPES = {
     "+-+-": "two peaks",
 }
 BEST_AT_THE_END = "best at the end"
-LATE_JUMP = "late rise"
+LATE_RISE = "late rise"
 NOUNS = {"+": "rise", "-": "fall", "0": "flat"}
 STAGES = {"+": "rising", "-": "falling", "0": "flat"}
 VERBS = {"+": "rises", "-": "falls", "0": "does not resolvably change"}
@@ -75,7 +75,7 @@ def name_shape(stretches: Sequence[Stretch], *, lead: Contrast) -> tuple[str, li
     is best at the end from stabilization, which stays below the peak.
     """
     pattern = "".join(stretch.sign for stretch in stretches)
-    # A flat start before a rise says only that learning came late.
+    # A flat start before a rise says only that learning came late, unless that is all there is.
     trend = pattern.removeprefix("0") if pattern.startswith("0+") else pattern
     if trend == "+-+" and lead.high < 0:
         shape = BABEL
@@ -84,8 +84,8 @@ def name_shape(stretches: Sequence[Stretch], *, lead: Contrast) -> tuple[str, li
     else:
         shape = SHAPES.get(trend, "-".join(NOUNS[sign] for sign in trend))
     named = iter(("translation", "transition", "stabilization") if shape in (BABEL, SHAPES["+-"]) else ())
-    if pattern in ("0+", "0+0"):
-        shape = LATE_JUMP
+    if pattern == "0+":
+        shape = LATE_RISE
     first = len(pattern) - len(trend)
     return shape, [
         Stage(
