@@ -36,7 +36,7 @@ SHAPES = {
     "+-+-": "two peaks",
 }
 BEST_AT_THE_END = "best at the end"
-LATE_JUMP = "late rise"
+LATE_RISE = "late rise"
 NOUNS = {"+": "rise", "-": "fall", "0": "flat"}
 STAGES = {"+": "rising", "-": "falling", "0": "flat"}
 VERBS = {"+": "rises", "-": "falls", "0": "does not resolvably change", "~": "levels off"}
@@ -90,7 +90,7 @@ def name_shape(stretches: Sequence[Stretch], *, lead: Contrast) -> tuple[str, li
     is best at the end from stabilization, which stays below the peak.
     """
     signs = _signs(stretches).replace("~", "0")
-    # A flat start before a rise says only that learning came late.
+    # A flat start before a rise says only that learning came late, unless that is all there is.
     first = int(signs.startswith("0+"))
     trend = signs[first:].replace("+0-", "+-")
     if trend == "+-+" and lead.high < 0:
@@ -104,8 +104,8 @@ def name_shape(stretches: Sequence[Stretch], *, lead: Contrast) -> tuple[str, li
         top = first + (2 if signs[first:].startswith("+0-") else 1)
         named = ["translation"] * (top - first) + ["transition", "stabilization"]
         names[first:] = named[: len(signs) - first]
-    if signs in ("0+", "0+0"):
-        shape = LATE_JUMP
+    if signs == "0+":
+        shape = LATE_RISE
     stages: list[Stage] = []
     for name, stretch in zip(names, stretches, strict=True):
         start = stages.pop().start_step if stages and stages[-1].name == name else stretch.start

@@ -185,9 +185,9 @@ def test_p_values_are_uniform_where_there_is_no_further_break(breaks):
     rng, x = np.random.default_rng(1), np.linspace(1, 4, 14)
     eta = np.interp(x, [1, 2, 4], [-3, -1.5, -1.5]) if breaks else np.linspace(-2, -1, 14)
     segmented = model(x, problems=300, max_breaks=2)
-    p_values = [p_value(segmented, rng.binomial(300, expit(eta)), breaks, rng) for _ in range(150)]
+    p_values = [p_value(segmented, rng.binomial(300, expit(eta)), breaks, rng) for _ in range(100)]
     below = [np.mean(np.array(p_values) <= p) for p in (0.05, 0.25, 0.5, 0.75)]
-    np.testing.assert_allclose(below, [0.05, 0.25, 0.5, 0.75], atol=0.11)
+    np.testing.assert_allclose(below, [0.05, 0.25, 0.5, 0.75], atol=0.13)
 
 
 def test_a_peak_in_the_middle_is_found_though_one_break_explains_little_of_it():

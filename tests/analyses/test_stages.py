@@ -99,7 +99,7 @@ def test_a_curve_that_rises_throughout_is_best_at_its_end():
         ([0.05, 0.25, 0.08, 0.25, 0.08], "two peaks"),
         ([0.3, 0.1, 0.3], "fall-rise"),
         ([0.1, 0.3], "only rising"),
-        ([0.08, 0.08, 0.08, 0.08, 0.08, 0.3, 0.3, 0.3], "late rise"),
+        ([0.08, 0.08, 0.08, 0.3], "late rise"),
     ],
 )
 def test_shapes_are_told_apart_with_enough_problems(levels, shape):
@@ -236,8 +236,8 @@ def rate_bound(repeats, *, level=0.05):
 @pytest.mark.parametrize("problems", [80, 1000])
 def test_flat_curves_rarely_have_breaks(problems):
     rng = np.random.default_rng(0)
-    found = [bool(detect(drawn(np.full(12, 0.15), problems, rng), draws=99).breaks_) for _ in range(40)]
-    assert np.mean(found) <= rate_bound(40)
+    found = [bool(detect(drawn(np.full(12, 0.15), problems, rng), draws=99).breaks_) for _ in range(25)]
+    assert np.mean(found) <= rate_bound(25)
 
 
 def test_two_breaks_are_mostly_found_at_20_checkpoints_and_1000_problems():
