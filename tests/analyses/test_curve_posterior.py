@@ -9,6 +9,8 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from babelscope.analyses.curve_posterior import NOISE, BrokenLinePosterior
+from babelscope.analyses.score_curve import ScoreCurve
+from babelscope.analyses.stages import StageDetector
 
 X = np.sort(np.random.default_rng(3).uniform(1, 4, 12))
 S = 0.01 * (0.4 + 0.6 * np.eye(12))
@@ -27,7 +29,8 @@ def lines(places=8, max_breaks=2, **settings):
 def density(places, noise):
     """Log density of what is left of y after its line, the changes of slope integrated numerically."""
     basis = null_space(np.column_stack([np.ones(12), X]).T)
-    inner, rough = (basis.T @ (S + v * np.diag(FOLLOWS**2)) @ basis for v in (noise**2, ROUGH))
+    own = np.diag(1 / np.diag(np.linalg.inv(S)))
+    inner, rough = (basis.T @ (own + v * np.diag(FOLLOWS**2)) @ basis for v in (noise**2, ROUGH))
     rest, found = basis.T @ Y, []
     for sets in ([()], [(a,) for a in places], [(a, b) for a in places for b in places if a < b]):
         logs = []
@@ -132,3 +135,13 @@ def test_breaks_between_checkpoints_are_held():
 def test_runs_tell_what_the_noise_is():
     known = np.where(NOISE[4] == NOISE, 0.0, -1e9)
     assert lines(between=known).fit(Y).noise(1)[4] == pytest.approx(1)
+
+
+def test_a_start_that_no_line_fits_does_not_shift_a_plateau_whose_problems_are_shared():
+    """Of 160 problems the same 80 are solved from some step on, after a start that bends in the logit."""
+    steps = np.unique(np.geomspace(45, 1000, 80).round().astype(int))
+    rng = np.random.default_rng(0)
+    learnt = np.append(rng.uniform(60, 160, 80), np.full(80, np.inf))[:, None]
+    outcomes = (steps > learnt) & (rng.random((160, len(steps))) > 0.03)
+    found = StageDetector(draws=199).fit(ScoreCurve.from_outcomes(steps, outcomes))
+    assert abs(found.fitted_[-1] - 0.485) < 0.03

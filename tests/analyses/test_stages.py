@@ -182,7 +182,7 @@ def test_knowing_which_problems_are_solved_resolves_more_than_counts():
     for _ in range(10):
         curve = with_shared_problems(p, 161, rng)
         counts = ScoreCurve.from_counts(curve.steps, curve.solved, curve.total)
-        falls = [detect(known, max_breaks=1).fall_ for known in (curve, counts)]
+        falls = [detect(known).fall_ for known in (curve, counts)]
         widths.append([fall.high - fall.low for fall in falls])
     by_problem, by_count = np.mean(widths, axis=0)
     assert by_problem < 0.95 * by_count
