@@ -19,8 +19,9 @@ def _prepare() -> tuple[Work, Work]:
     x, shared = np.log10(curve.steps), shrunk_correlation(curve.outcomes)
     noise, _ = training_noise(x, curve.solved, curve.total, shared)
 
+    model = SegmentedLogit(x, curve.total, correlation=shared, noise=noise, max_breaks=3)
+
     def plain() -> None:
-        model = SegmentedLogit(x, curve.total, correlation=shared, noise=noise, max_breaks=3)
         for breaks in range(model.max_breaks + 1):
             model.fit(curve.solved, breaks)
 
