@@ -10,7 +10,7 @@ from scipy.special import logit
 from scipy.stats import multivariate_normal, norm
 
 from babelscope.core.stats import Contrast
-from benchmarks.stage_grid import GRID, Cell, judge, pooled, tally
+from benchmarks.stage_grid import CENTRE, GRID, Cell, judge, pooled, tally
 from benchmarks.stage_peers import PeerCell, dynp, pelt
 from benchmarks.stage_study import run_cell, study
 from benchmarks.stage_tables import TABLES, outside, write_tables
@@ -216,3 +216,32 @@ def test_cells_outside_the_aim_are_named(share, column):
     assert len(rows) == 5 * len(DESIGNS)
     assert all(int(row[column + 1]) == 4 * 4 * len(NOISES) for row in rows)
     assert outside(made_up(0.9)).count("\n") == 2
+
+
+def runs_of(designs, noises, repeats):
+    cells = [Cell(design, *CENTRE, noise) for design in designs for noise in noises]
+    return [run_cell(cell, repeats)["tally"] for cell in cells]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", NOISES)
+def test_flat_curves_have_stages_in_no_more_than_five_of_a_hundred_runs(noise):
+    share, _, runs = pooled(runs_of(["flat"], [noise], 200), "any break")
+    assert share <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / runs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", ["binomial", "shared"])
+def test_a_peak_of_twice_the_plateau_is_found_to_rise_and_fall(noise):
+    runs = runs_of(["rise-fall-plateau"], [noise], 100)
+    assert pooled(runs, "rises and falls")[0] >= 0.9
+    assert pooled(runs, "any break")[0] >= 0.9
+
+
+@pytest.mark.slow
+def test_intervals_of_ninety_percent_cover_eighty_five_to_ninety_five():
+    designs = ["rise-fall-plateau", "flat-rise-fall-plateau", "two peaks", "late jump"]
+    runs = runs_of(designs, NOISES, 40)
+    for name in ("breaks", "rise", "fall", "curve", "best"):
+        share, twice_error, _ = pooled(runs, name)
+        assert 0.85 - twice_error <= share <= 0.95 + twice_error, name
