@@ -20,7 +20,7 @@ import ruptures
 from jaxtyping import Float
 
 from babelscope.analyses.stages import StageDetector
-from benchmarks.stage_grid import DRAWS, LEVEL, Scores
+from benchmarks.stage_grid import DRAWS, LEVEL, MORE, Scores
 from benchmarks.stage_truths import DESIGNS, Design, draw_scores, draw_truth
 
 RISE_AND_FALL = Design((0.10, 0.19, 0.11, 0.11), ((0.25, 0.40), (0.60, 0.75)), ())
@@ -40,7 +40,7 @@ class PeerCell:
         return f"peers: {self.points} × {self.problems}"
 
     def repeats(self, repeats: int) -> int:
-        return repeats
+        return MORE * repeats
 
     def run(self, rng: np.random.Generator, number: int) -> Scores:
         """Of each method on one curve that rises and falls, and on a flat one, what it got right."""

@@ -1,7 +1,7 @@
 """Is the stage detector calibrated? Score curves whose truth is known, thousands of times.
 
 Part *grid*: every truth of `stage_truths.py` × 10 to 60 checkpoints × 150 to 2,000 problems × three kinds of
-noise, four times as often at 20 checkpoints of 1,000 problems. Part *peers*: beside ruptures and the raw
+noise, four times as often for flat curves and at 20 checkpoints of 1,000 problems. Part *peers*: beside ruptures and the raw
 argmax. Part *tables*: no runs, only the tables of docs/stages.md from what is stored.
 
 A cell is stored as it ends and is not run again while as many repeats of it are stored, so that a study that
@@ -62,8 +62,8 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--only", choices=PARTS, help="one part (default: grid, then peers, then tables)")
-    parser.add_argument("--repeats", type=int, default=60, help="runs of each cell (default: 60)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--repeats", type=int, default=25, help="runs of each cell (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--stored", type=Path, default=STORED, help="results of cells (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=DOCUMENT, help="page with the tables (default: %(default)s)"

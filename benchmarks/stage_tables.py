@@ -51,11 +51,13 @@ def covered_by_size(known: Known) -> str:
 
 
 def false_stages(known: Known) -> str:
-    return _by_size(known, ["flat"], "any break")
+    return _by_size(known, "any break", [{"design": "flat", "noise": noise} for noise in NOISES])
 
 
 def rises_and_falls(known: Known) -> str:
-    return _by_size(known, ["rise-fall-plateau", "flat-rise-fall-plateau"], "rises and falls")
+    designs = ("rise-fall-plateau", "flat-rise-fall-plateau")
+    truths = [{"design": design, "noise": noise} for design in designs for noise in NOISES]
+    return _by_size(known, "rises and falls", truths)
 
 
 def found_at_the_centre(known: Known) -> str:
@@ -113,14 +115,17 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _by_size(known: Known, designs: Sequence[str], name: str) -> str:
+def _by_size(known: Known, name: str, truths: Sequence[dict[str, str]]) -> str:
+    columns: list[dict[str, int]] = [*({"problems": problems} for problems in PROBLEMS), {}]
     rows = [
-        [design, f"{points}"]
-        + [_means(known, [name], design=design, points=points, problems=problems)[0] for problems in PROBLEMS]
-        for design in designs
+        [*truth.values(), f"{points}"]
+        + [_means(known, [name], **truth, points=points, **column)[0] for column in columns]
+        for truth in truths
         for points in POINTS
     ]
-    return markdown(["truth", "checkpoints", *(f"{problems:,} problems" for problems in PROBLEMS)], rows)
+    return markdown(
+        ["truth", "noise", "checkpoints", *(f"{number:,} problems" for number in PROBLEMS), "all"], rows
+    )
 
 
 def _means(known: Known, names: Sequence[str], **wanted: str | int) -> list[str]:
