@@ -1,8 +1,8 @@
 """Is the stage detector calibrated? Score curves whose truth is known, thousands of times.
 
 Part *grid*: every truth of `stage_truths.py` × 10 to 60 checkpoints × 150 to 2,000 problems × three kinds of
-noise, four times as often for flat curves and at 20 checkpoints of 1,000 problems. Part *peers*: beside ruptures and the raw
-argmax. Part *tables*: no runs, only the tables of docs/stages.md from what is stored.
+noise, four times as often for flat curves and at 20 checkpoints of 1,000 problems. Part *peers*: beside
+ruptures and the raw argmax. Part *tables*: no runs, only the tables of docs/stages.md from what is stored.
 
 A cell is stored as it ends and is not run again while as many repeats of it are stored, so that a study that
 was stopped goes on where it was. After a change of the detector, --fresh forgets what is stored.

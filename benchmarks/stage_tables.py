@@ -32,6 +32,18 @@ def write_tables(page: str, known: Known) -> str:
     return page
 
 
+def truths(_: Known) -> str:
+    rows = [
+        [
+            name,
+            ", ".join(f"{100 * level:.0f}" for level in design.levels),
+            ", ".join(f"{low:.2f} to {high:.2f}" for low, high in design.places),
+        ]
+        for name, design in DESIGNS.items()
+    ]
+    return markdown(["truth", "percent solved", "breaks, as parts of the run"], rows)
+
+
 def covered_by_truth(known: Known) -> str:
     rows = [
         [design, noise, *_means(known, INTERVALS, design=design, noise=noise)]
@@ -100,6 +112,7 @@ def peers(known: Known) -> str:
 
 
 TABLES: dict[str, Callable[[Known], str]] = {
+    "truths": truths,
     "covered by truth": covered_by_truth,
     "covered by size": covered_by_size,
     "false stages": false_stages,

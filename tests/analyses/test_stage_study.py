@@ -181,7 +181,7 @@ def test_peers_are_asked_of_the_same_curves_and_dynp_is_told_the_number():
 
 
 def test_a_study_goes_on_where_it_was_stopped(tmp_path):
-    stored, cell = tmp_path / "study.json", Cell("flat", 10, 150, "binomial")
+    stored, cell = tmp_path / "study.json", Cell("rise", 10, 150, "binomial")
     fresh = study([cell], 2, jobs=1, stored=stored)
     assert fresh[cell.key]["tally"] == run_cell(cell, 2)["tally"]
     known = json.loads(stored.read_text())
@@ -206,7 +206,7 @@ def test_tables_are_made_anew_and_the_rest_of_the_page_is_kept():
     assert once.count("old") == 1  # the peers', of which nothing is stored
     assert "| flat | shared | 0.90 ± 0.015 |" in once  # 2·√(.9·.1/1600)
     assert write_tables(once, made_up(0.9)) == once
-    with pytest.raises(SystemExit, match="covered by truth"):
+    with pytest.raises(SystemExit, match="'truths'"):
         write_tables("nothing", made_up(0.9))
 
 
