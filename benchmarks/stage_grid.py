@@ -13,7 +13,7 @@ from benchmarks.stage_truths import DESIGNS, NOISES, Truth, draw_scores, draw_tr
 POINTS, PROBLEMS = (10, 20, 40, 60), (150, 500, 1000, 2000)
 CENTRE = 20, 1000  # the size that power is asked of
 MORE = 4  # times the repeats there, and of flat curves, whose false stages are rare
-LEVEL, DRAWS = 0.9, 199
+LEVEL, DRAWS = 0.9, 99
 
 Scores = dict[str, float]
 Tally = dict[str, tuple[int, float, float]]  # of each quantity: runs that define it, sum, sum of squares
