@@ -17,11 +17,20 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import generation, lens, mix, neurons, sandbox, series, thread
+from benchmarks import generation, lens, mix, neurons, sandbox, series, stages, thread
 from benchmarks.row import extra_memory, times
 
 RESULTS = Path(__file__).parent / "results.json"
-ROWS = thread.ROWS | series.ROWS | lens.ROWS | neurons.ROWS | sandbox.ROWS | generation.ROWS | mix.ROWS
+ROWS = (
+    thread.ROWS
+    | series.ROWS
+    | lens.ROWS
+    | neurons.ROWS
+    | sandbox.ROWS
+    | generation.ROWS
+    | mix.ROWS
+    | stages.ROWS
+)
 
 
 def measure(name: str) -> dict[str, object]:
