@@ -21,16 +21,8 @@ from benchmarks import generation, lens, mix, neurons, sandbox, series, stages, 
 from benchmarks.row import extra_memory, times
 
 RESULTS = Path(__file__).parent / "results.json"
-ROWS = (
-    thread.ROWS
-    | series.ROWS
-    | lens.ROWS
-    | neurons.ROWS
-    | sandbox.ROWS
-    | generation.ROWS
-    | mix.ROWS
-    | stages.ROWS
-)
+MODULES = (thread, series, lens, neurons, sandbox, generation, mix, stages)
+ROWS = {name: row for module in MODULES for name, row in module.ROWS.items()}
 
 
 def measure(name: str) -> dict[str, object]:
