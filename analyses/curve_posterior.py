@@ -28,7 +28,6 @@ from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import logsumexp
 
 NOISE = np.linspace(0, 1, 9) ** 2 * 1.5  # standard deviations σ, in the logit; denser where they are small
 
@@ -193,18 +192,18 @@ class FittedPosterior:
     def __init__(self, model: BrokenLinePosterior, y: Float[np.ndarray, " n"], logs: Sequence[np.ndarray]):
         self._model, self._y = model, y
         self._logs = logs  # (noise, sets) for each number of breaks
-        total = np.array([logsumexp(log) for log in logs])
-        self.weights = np.exp(total - logsumexp(total))
+        total = np.array([np.logaddexp.reduce(log, axis=None) for log in logs])
+        self.weights = np.exp(total - np.logaddexp.reduce(total))
 
     def noise(self, breaks: int) -> Float[np.ndarray, " noise"]:
         """Weights of `NOISE`, given the number of breaks."""
-        log = logsumexp(self._logs[breaks], axis=1)
-        return np.exp(log - logsumexp(log))
+        log = np.logaddexp.reduce(self._logs[breaks], axis=1)
+        return np.exp(log - np.logaddexp.reduce(log))
 
     def breaks(self, number: int, *, level: float) -> Float[np.ndarray, "number 2"]:
         """Interval of the position of each break, given that there are so many."""
-        log, places = logsumexp(self._logs[number], axis=0), self._model.places
-        weight, half = np.exp(log - logsumexp(log)), (places[1] - places[0]) / 2
+        log, places = np.logaddexp.reduce(self._logs[number], axis=0), self._model.places
+        weight, half = np.exp(log - np.logaddexp.reduce(log)), (places[1] - places[0]) / 2
         edges = np.append(places - half, places[-1] + half)
         ends = [
             np.interp(
@@ -218,7 +217,7 @@ class FittedPosterior:
 
     def likeliest(self, number: int) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " number"]]:
         """The curve with the likeliest breaks, and the checkpoints nearest to them, all different."""
-        model, log = self._model, logsumexp(self._logs[number], axis=0)
+        model, log = self._model, np.logaddexp.reduce(self._logs[number], axis=0)
         nearest = np.abs(model.places[:, None] - model.x).argmin(1)[model.sets[number]]
         apart = (np.diff(nearest, axis=1) > 0).all(1)
         best = int(np.where(apart, log, -np.inf).argmax())
@@ -230,7 +229,7 @@ class FittedPosterior:
     ) -> Float[np.ndarray, "n draws"]:
         """Draws of curves, averaged over some numbers of breaks."""
         flat = np.concatenate([self._logs[k].ravel() for k in numbers])
-        cells = np.sort(rng.choice(len(flat), draws, p=np.exp(flat - logsumexp(flat))))
+        cells = np.sort(rng.choice(len(flat), draws, p=np.exp(flat - np.logaddexp.reduce(flat))))
         found, start = [], 0
         for k in numbers:
             size = self._logs[k].size

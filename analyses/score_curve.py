@@ -8,13 +8,14 @@ problem: they make each outcome surer, but problems stay what was drawn from a p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from babelscope.analyses.score_tables import read_runs
 from babelscope.core.errors import InputError
 
 FEWEST_STEPS = 6  # a line, one break and a degree of freedom to judge them by
@@ -160,10 +161,16 @@ class ScoreCurve:
 
     @classmethod
     def from_table(cls, path: Path, *, x: str | None = None) -> ScoreCurve:
-        """From CSV, JSONL or Parquet: see `score_tables.read_curve`."""
-        from babelscope.analyses.score_tables import read_curve  # which makes curves
-
-        return read_curve(Path(path), x=x)
+        """From CSV, JSONL or Parquet, over step or tokens: see `score_tables.py` for the columns."""
+        unit, runs = read_runs(Path(path), x=x)
+        curves = [
+            cls.from_counts(run.steps, run.solved, run.asked)
+            if run.solved.ndim == 1
+            else cls.from_outcomes(run.steps, run.solved, samples=int(run.asked))
+            for run in runs
+        ]
+        named = [replace(curve, unit=unit) for curve in curves]
+        return cls.of_runs(named) if len(named) > 1 else named[0]
 
 
 def _whole(name: str, values: Any) -> Int[np.ndarray, " n"]:

@@ -8,14 +8,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Shaped
 
-from babelscope.analyses.score_curve import ScoreCurve
 from babelscope.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,8 +24,27 @@ AXES = ("step", "tokens")
 COUNTS, OUTCOMES = ("solved", "total"), ("problem", "passed")
 
 
-def read_curve(path: Path, *, x: str | None = None) -> ScoreCurve:
-    """The curve of a table; over step, or over tokens where there is no step or `x` says so.
+@dataclass(frozen=True)
+class Run:
+    """The scores of one training run, as its table has them.
+
+    Attributes
+    ----------
+    steps : (n,)
+        Steps or tokens.
+    solved : (n,) or (problems, n)
+        Counts; or of each problem, how many samples solved it.
+    asked : (n,) or int
+        Problems at each step; or samples of each problem.
+    """
+
+    steps: np.ndarray
+    solved: Shaped[np.ndarray, "*problems n"]
+    asked: np.ndarray | int
+
+
+def read_runs(path: Path, *, x: str | None = None) -> tuple[str, list[Run]]:
+    """What steps are, and the runs of a table; over step, or over tokens where `x` says so or is no step.
 
     Raises
     ------
@@ -45,20 +63,10 @@ def read_curve(path: Path, *, x: str | None = None) -> ScoreCurve:
     if x is not None and x not in found:
         raise InputError(f"--x {x!r}: {path} has {' and '.join(found)}; give one of these")
     axis = x or found[0]
-    if "seed" not in columns:
-        return _curve(table, path, axis, kind)
-    by_seed = dict(list(table.groupby("seed")))
+    by_seed = dict(list(table.groupby("seed"))) if "seed" in columns else {None: table}
     if kind == OUTCOMES:
-        asked = {seed: set(rows["problem"]) for seed, rows in by_seed.items()}
-        first = next(iter(asked))
-        for seed, problems in asked.items():
-            if odd := sorted(map(str, problems ^ asked[first])):
-                raise InputError(
-                    f"{path}: problem {odd[0]!r} was asked of one of the seeds {first} and {seed} alone;"
-                    " ask all the same"
-                )
-    runs = [_curve(rows, path, axis, kind) for rows in by_seed.values()]
-    return ScoreCurve.of_runs(runs) if len(runs) > 1 else runs[0]
+        _check_problems({seed: set(rows["problem"]) for seed, rows in by_seed.items()}, path)
+    return axis, [_run(rows, path, axis, kind) for rows in by_seed.values()]
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -80,19 +88,24 @@ def read_table(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} is not a {path.suffix[1:]} table: {error}") from None
 
 
-def _curve(table: pd.DataFrame, path: Path, axis: str, kind: tuple[str, ...]) -> ScoreCurve:
+def _check_problems(asked: dict[Any, set[Any]], path: Path) -> None:
+    first = next(iter(asked))
+    for seed, problems in asked.items():
+        if odd := sorted(map(str, problems ^ asked[first])):
+            raise InputError(
+                f"{path}: problem {odd[0]!r} was asked of one of the seeds {first} and {seed} alone;"
+                " ask all the same"
+            )
+
+
+def _run(table: pd.DataFrame, path: Path, axis: str, kind: tuple[str, ...]) -> Run:
     if kind == COUNTS:
-        curve = ScoreCurve.from_counts(*(table[name].to_numpy() for name in (axis, *COUNTS)))
-    else:
-        steps, solved, samples = _wide(table, path, axis)
-        curve = ScoreCurve.from_outcomes(steps, solved, samples=samples)
-    return replace(curve, unit=axis)
+        return Run(*(table[name].to_numpy() for name in (axis, *COUNTS)))
+    return _wide(table, path, axis)
 
 
-def _wide(
-    table: pd.DataFrame, path: Path, axis: str
-) -> tuple[np.ndarray, Int[np.ndarray, "problems n"], int]:
-    """Steps, how often each problem (a row) was solved at each, and samples of each."""
+def _wide(table: pd.DataFrame, path: Path, axis: str) -> Run:
+    """How often each problem (a row) was solved at each step (a column)."""
     keys = [axis, "problem", *(["sample"] if "sample" in table.columns else [])]
     twice = table[table.duplicated(keys)]
     if len(twice):
@@ -106,8 +119,11 @@ def _wide(
         raise InputError(
             f"{path}: passed has {strange.iloc[0]!r}; give true (or 1) for solved, false (or 0) else"
         )
-    by = table.assign(passed=table["passed"].astype(int)).groupby(["problem", axis])["passed"]
-    asked, solved = by.size().unstack(fill_value=0), by.sum().unstack(fill_value=0)
+    numbers = table.assign(passed=table["passed"].astype(int))
+    asked, solved = (
+        numbers.pivot_table(index="problem", columns=axis, values="passed", aggfunc=how, fill_value=0)
+        for how in ("count", "sum")
+    )
     samples = int(asked.to_numpy().max())
     missing = np.argwhere(asked.to_numpy() < samples)
     if len(missing):
@@ -115,4 +131,4 @@ def _wide(
         count = asked.to_numpy()[tuple(missing[0])]
         had = f"{count} of {samples} samples" if count else "no outcome"
         raise InputError(f"{path}: problem {problem!r} has {had} at {axis} {step}; ask the same at every one")
-    return solved.columns.to_numpy(), solved.to_numpy(), samples
+    return Run(solved.columns.to_numpy(), solved.to_numpy(), samples)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
-from scipy.special import expit, logit, logsumexp, ndtr
+from scipy.special import expit, logit, ndtr
 from scipy.stats import binom, chi2
 
 from babelscope.analyses.broken_lines import BrokenLines
@@ -183,8 +183,8 @@ def odds_of_more(
     lines: BrokenLinePosterior, y: Float[np.ndarray, "n draws"], breaks: int
 ) -> Float[np.ndarray, " draws"]:
     """Log odds of more breaks against so many."""
-    by_number = logsumexp(lines.evidence(y), axis=0)
-    return logsumexp(by_number[breaks + 1 :], axis=0) - by_number[breaks]
+    by_number = np.logaddexp.reduce(lines.evidence(y), axis=0)
+    return np.logaddexp.reduce(by_number[breaks + 1 :], axis=0) - by_number[breaks]
 
 
 def shrunk_correlation(outcomes: Shaped[np.ndarray, "problems n"]) -> Float[np.ndarray, "n n"]:

@@ -10,7 +10,7 @@ of the breaks and over the training noise (`curve_posterior.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
@@ -21,10 +21,9 @@ from jaxtyping import Float, Int
 from babelscope.analyses.power import POWER, Needed, needed
 from babelscope.analyses.score_curve import ScoreCurve
 from babelscope.analyses.shapes import FLAT, UNRESOLVED, Stretch, in_words, levels_off, name_shape
-from babelscope.analyses.stage_document import stage_document
 from babelscope.analyses.stage_model import ScoreModel
 from babelscope.core.errors import InputError
-from babelscope.core.stats import LEVEL, Contrast, percentile_interval
+from babelscope.core.stats import LEVEL, Contrast, percentile_interval, wilson_interval
 
 TEST = 0.05  # chance of a break too many, whatever the level of intervals
 BUMP = (
@@ -162,8 +161,41 @@ class StageDetector:
         return f"{UNRESOLVED}: {said}; {trend}; {remedy}."
 
     def to_document(self) -> dict[str, Any]:
-        """The whole answer, ready for JSON; null where step 0 is not fitted."""
-        return stage_document(self)
+        """The whole answer, ready for JSON: null where step 0 is not fitted, and where none is best."""
+        curve, undefined = self.curve_, np.isnan(self.fitted_)
+        rate, worth = curve.solved / curve.total, curve.worth
+        score = np.column_stack([rate, wilson_interval(rate * worth, worth, level=self.level)])
+        fitted = np.column_stack([self.fitted_, self.band_]).astype(object)
+        fitted[undefined] = None
+        best = None
+        if self.best_step_ is not None and self.best_interval_ is not None:
+            low, high = self.best_interval_
+            best = {"step": self.best_step_, "low": low, "high": high}
+        return {
+            "verdict": self.verdict_,
+            "shape": self.shape_,
+            "resolved": self.resolved_,
+            "needed": asdict(self.needed_) if self.needed_ else None,
+            "rises_and_falls": self.rises_and_falls_,
+            "stages": [asdict(stage) for stage in self.stages_],
+            "breaks": [asdict(one) for one in self.breaks_],
+            "p_values": self.p_values_,
+            "posterior": self.posterior_,
+            "best": best,
+            "rise": asdict(self.rise_),
+            "fall": asdict(self.fall_),
+            "training_noise": self.training_noise_,
+            "training_noise_from": "runs" if curve.runs else "neighbouring checkpoints",
+            "problem_sharing": "independent" if curve.outcomes is None else "measured",
+            "settings": {name: getattr(self, name) for name in ("max_breaks", "level", "draws", "seed")},
+            "x": curve.unit,
+            "runs": max(len(curve.runs), 1),
+            "steps": curve.steps.tolist(),
+            "solved": curve.solved.tolist(),
+            "total": curve.total.tolist(),
+            **dict(zip(("score", "score_low", "score_high"), score.T.tolist(), strict=True)),
+            **dict(zip(("fitted", "fitted_low", "fitted_high"), fitted.T.tolist(), strict=True)),
+        }
 
     def _breaks(self, number: int) -> list[Break]:
         """The likeliest breaks, at checkpoints, with intervals, whose ends may lie between them."""
