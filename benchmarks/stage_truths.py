@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from babelscope.analyses.score_curve import ScoreCurve
-from babelscope.analyses.shapes import BABEL
+from babelscope.analyses.shapes import BABEL, FLAT, LATE_RISE
 
 FIRST, LAST = 2.0, 5.0  # log10 of the steps
 TRAINING_NOISE = 0.2  # standard deviation in the logit, of a checkpoint on all problems
@@ -33,7 +33,7 @@ class Design:
 
 
 DESIGNS = {
-    "flat": Design((0.15, 0.15), (), ("flat",)),
+    FLAT: Design((0.15, 0.15), (), (FLAT,)),
     "rise": Design((0.08, 0.25), (), ("only rising",)),
     "rise-plateau": Design((0.08, 0.24, 0.24), ((0.35, 0.65),), ("rise-plateau",)),
     "rise-fall-plateau": Design((0.10, 0.20, 0.10, 0.10), ((0.25, 0.40), (0.60, 0.75)), (BABEL,)),
@@ -43,7 +43,7 @@ DESIGNS = {
     "two peaks": Design(
         (0.06, 0.25, 0.10, 0.20, 0.06), ((0.20, 0.30), (0.45, 0.55), (0.70, 0.80)), ("two peaks",)
     ),
-    "late jump": Design((0.08, 0.08, 0.25), ((0.60, 0.75),), ("late jump", "late rise", "only rising")),
+    "late rise": Design((0.08, 0.08, 0.25), ((0.60, 0.75),), (LATE_RISE,)),
 }
 
 

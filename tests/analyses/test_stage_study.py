@@ -240,7 +240,7 @@ def test_a_peak_of_twice_the_plateau_is_found_to_rise_and_fall(noise):
 
 @pytest.mark.slow
 def test_intervals_of_ninety_percent_cover_eighty_five_to_ninety_five():
-    designs = ["rise-fall-plateau", "flat-rise-fall-plateau", "two peaks", "late jump"]
+    designs = ["rise-fall-plateau", "flat-rise-fall-plateau", "two peaks", "late rise"]
     runs = runs_of(designs, NOISES, 40)
     for name in ("breaks", "rise", "fall", "curve", "best"):
         share, twice_error, _ = pooled(runs, name)
