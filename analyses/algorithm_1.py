@@ -68,6 +68,16 @@ class TargetRun:
     other_best: Mapping[str, int] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def best(self) -> tuple[int, tuple[int, int]]:
+        """The best checkpoint j and its interval; `InputError` where the mean score is flat."""
+        step, interval = self.mean_score.best_step_, self.mean_score.best_interval_
+        if step is None or interval is None:
+            raise InputError(
+                f"{self.language} has no best checkpoint ({self.mean_score.verdict_}); see `refusals`"
+            )
+        return step, interval
+
 
 class TargetEstimate(Strict):
     """Algorithm 1 for one target.
@@ -161,13 +171,13 @@ def moved_shares(run: TargetRun) -> dict[str, Float[np.ndarray, " choices"]]:
     "alpha" and "beta" take the choices of the sensitivity band, "best step" goes to the ends of its interval,
     "problem set" to the best steps by the other sets of problems, where there are any.
     """
-    loss, step = run.loss, run.mean_score.best_step_
+    loss, (step, interval) = run.loss, run.best
     variants = loss.variants_at(step).dropna(subset="proportion")
     under = variants["proportion"].to_numpy()
     moved = {
         "alpha": under[variants["last_step"] == variants["last_step"].max()],
         "beta": under[variants["alpha_step"] == loss.alpha_step_],
-        "best step": np.array([loss.at(end) for end in run.mean_score.best_interval_]),
+        "best step": np.array([loss.at(end) for end in interval]),
     }
     if run.other_best:
         moved["problem set"] = np.array([loss.at(at) for at in (step, *run.other_best.values())])
@@ -186,9 +196,9 @@ def algorithm_1(run: TargetRun, *, pivot_tokens: float) -> TargetEstimate:
     Raises
     ------
     InputError
-        If scores were taken after the last held-out loss.
+        If scores were taken after the last held-out loss, or no checkpoint is best.
     """
-    loss, step = run.loss, run.mean_score.best_step_
+    loss, (step, interval) = run.loss, run.best
     scored, measured = int(run.mean_score.curve_.steps[-1]), int(loss.steps_[-1])
     if scored > measured:
         raise InputError(
@@ -206,7 +216,7 @@ def algorithm_1(run: TargetRun, *, pivot_tokens: float) -> TargetEstimate:
     low, high = percentile_interval(loss.draws_at(run.mean_score.best_draws_))
     return TargetEstimate(
         best_step=step,
-        best_interval=run.mean_score.best_interval_,
+        best_interval=interval,
         proportion=loss.at(step),
         proportion_interval=(float(low), float(high)),
         proportion_band=(float(under.min()), float(under.max())),

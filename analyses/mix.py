@@ -132,7 +132,7 @@ def recommend(
     estimates = {run.language: algorithm_1(run, pivot_tokens=pivot_tokens) for run in runs}
     unique = {pivot: pivot_tokens, **{name: one.tokens for name, one in estimates.items()}}
     # Not the whole tokens of the estimates: weights are the same in billions of tokens.
-    shares = {run.language: run.loss.at(run.mean_score.best_step_) for run in runs}
+    shares = {run.language: run.loss.at(run.best[0]) for run in runs}
     wanted = wanted_tokens(shares, available, pivot)
     weights = bounds.nearest(wanted)
     whole = dict(zip(available, (wanted / wanted.sum()).tolist(), strict=True))

@@ -56,7 +56,7 @@ def swings(
     limits
         What the mix keeps to.
     """
-    best = {run.language: run.loss.at(run.mean_score.best_step_) for run in runs}
+    best = {run.language: run.loss.at(run.best[0]) for run in runs}
     available = {pivot: pivot_tokens, **{run.language: run.available_tokens for run in runs}}
     bounds = Bounds.of(limits, available)
     mix = bounds.nearest(wanted_tokens(best, available, pivot))

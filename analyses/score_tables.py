@@ -114,10 +114,10 @@ def _wide(table: pd.DataFrame, path: Path, axis: str) -> Run:
             f"{path}: problem {problem!r} is there more than once at {axis} {step}; give it once,"
             " or number its samples in a column sample and training runs in a column seed"
         )
-    strange = table["passed"][~table["passed"].isin((0, 1))]
-    if len(strange):
+    strange = set(table["passed"]) - {0, 1}
+    if strange:
         raise InputError(
-            f"{path}: passed has {strange.iloc[0]!r}; give true (or 1) for solved, false (or 0) else"
+            f"{path}: passed has {min(strange, key=str)!r}; give true (or 1) for solved, false (or 0) else"
         )
     numbers = table.assign(passed=table["passed"].astype(int))
     asked, solved = (

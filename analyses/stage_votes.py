@@ -78,9 +78,13 @@ class Found(Protocol):
     stages_: list[Stage]
     shape_: str
     resolved_: bool
-    verdict_: str
     fitted_: Float[np.ndarray, " n"]
     band_: Float[np.ndarray, "n 2"]
+
+    @property
+    def verdict_(self) -> str:
+        """The shape in a sentence."""
+        ...
 
 
 @dataclass(frozen=True)

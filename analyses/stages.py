@@ -100,8 +100,7 @@ class StageDetector:
             raise InputError(f"level = {self.level}; give a confidence level such as 0.95")
         if self.max_breaks not in (1, 2, 3):
             raise InputError(f"max_breaks = {self.max_breaks}; give 1, 2 or 3")
-        for name in ("verdict_", "needed_"):
-            vars(self).pop(name, None)
+        vars(self).pop("needed_", None)
         rng = np.random.default_rng(self.seed)
         self.curve_, used = curve, curve.steps > 0
         self._varies = bool(curve.solved[used].any() and (curve.solved < curve.total)[used].any())
@@ -141,7 +140,7 @@ class StageDetector:
         guess = self._model.fits[1 + int(np.argmax(self.posterior_[1:]))]
         return needed(self._model.design, self._model.x, guess.eta, level=1 - TEST, seed=self.seed)
 
-    @cached_property
+    @property
     def verdict_(self) -> str:
         """The shape and its changes, or "not resolvable" and what would resolve it."""
         said, found = in_words(self._stretches, unit=self.curve_.unit), len(self.breaks_)
