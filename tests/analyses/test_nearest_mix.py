@@ -129,6 +129,17 @@ def test_a_binding_limit_is_named_with_the_wanted_share_and_others_are_not():
     assert found[1].sentence == "The floor of C# binds: 40.0% where 10.0% is wanted."
 
 
+def test_a_mix_breaks_the_limits_that_it_is_beyond_and_no_others():
+    limits = Limits(budget=100 * B, floors={"csharp": 0.1}, ceilings={"php": 0.2})
+    bounds = Bounds.of(limits, EXISTS)
+    assert bounds.broken_by({"python": 0.44, "php": 0.2, "csharp": 0.36}) == []
+    assert bounds.broken_by({"python": 0.65, "php": 0.3, "csharp": 0.05}) == [
+        "Python 65.0%, limit of epochs 44.0%",
+        "PHP 30.0%, ceiling 20.0%",
+        "C# 5.0%, floor 10.0%",
+    ]
+
+
 @pytest.mark.parametrize(
     ("limits", "says"),
     [
