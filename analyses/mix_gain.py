@@ -228,12 +228,11 @@ def first_passage(
 
     Its last point where it never does, its first where it begins below, NaN where it is not defined.
     """
-    running = np.minimum.accumulate(shares, axis=1)
-    passed = running <= level
+    passed = shares <= level
     after = np.where(passed.any(1), passed.argmax(1), len(x) - 1)
     before = np.maximum(after - 1, 0)
     rows = np.arange(len(shares))
-    above, below = running[rows, before], running[rows, after]
+    above, below = shares[rows, before], shares[rows, after]
     fall = above - below
     part = np.clip(np.divide(above - level, fall, out=np.ones_like(fall), where=fall > 0), 0, 1)
     at = x[before] + part * (x[after] - x[before])

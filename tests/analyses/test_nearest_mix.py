@@ -83,6 +83,11 @@ def test_within_wide_bounds_the_wanted_mix_is_given():
     np.testing.assert_allclose(nearest_mix(q, low=np.zeros(3), high=np.ones(3)), q, atol=1e-15)
 
 
+def test_a_bound_that_the_wanted_mix_only_nearly_reaches_leaves_it_alone():
+    p = nearest_mix(np.array([0.5, 0.5]), low=np.zeros(2), high=np.array([0.5004, 1]))
+    np.testing.assert_allclose(p, [0.5, 0.5], atol=1e-12)
+
+
 def test_what_a_ceiling_frees_goes_to_the_others_in_proportion():
     p = nearest_mix(np.array([0.2, 0.5, 0.3]), low=np.zeros(3), high=np.array([1, 0.25, 1]))
     np.testing.assert_allclose(p, [0.3, 0.25, 0.45])
