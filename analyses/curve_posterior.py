@@ -9,10 +9,12 @@ the changes of slope d with the density of unit information that BIC stands for 
 (for breaks: Carlin, Gelfand & Smith, Applied Statistics 41, 1992). Zellner's g-prior, with as much
 information, would shrink d and take what that leaves of a clear peak for noise.
 
-Curves are fitted by what each checkpoint has of its own (1 over the diagonal of S⁻¹); S as a whole enters
-the errors of what is fitted (Liang & Zeger, Biometrika 73, 1986). Problems shift all checkpoints together;
-with S as the weight, a line that is too straight for one end of the run was paid for by a shift at the other
-(Peelle's puzzle): a plateau of 48 % was fitted at 23 %.
+Curves are fitted by what each checkpoint has of its own (1 over the diagonal of S⁻¹, `own_covariance`); S as
+a whole enters the errors of what is fitted (Liang & Zeger, Biometrika 73, 1986). Problems shift all
+checkpoints together; with S as the weight, a line that is too straight for one end of the run was paid for by
+a shift at the other (Peelle's puzzle): a plateau of 48 % was fitted at 23 %. Odds of more breaks are those of
+the whole S: neighbours share more problems than others, and the slow drift that this makes looks like breaks
+to whoever weighs each checkpoint by itself.
 
 Percentiles of bootstrapped estimates held true breaks too seldom: the likelihood of a break has several tops,
 breaks lie between checkpoints, and σ is known poorly. This weighs all of it. It says nothing about whether
@@ -36,7 +38,7 @@ NOISE = np.linspace(0, 1, 9) ** 2 * 1.5  # standard deviations σ, in the logit;
 class _Noise:
     """What one value of the training noise needs: the model whitened, the line projected out."""
 
-    root: Float[np.ndarray, "n n"]  # of the covariance of what checkpoints have of their own
+    root: Float[np.ndarray, "n n"]  # of the covariance that weighs
     line: Float[np.ndarray, "n 2"]
     unwhiten: Float[np.ndarray, "n n"]  # inverse of the root
     errors: Float[np.ndarray, "n n"]  # root of the covariance of all errors, shared ones among them
@@ -62,6 +64,8 @@ class BrokenLinePosterior:
         Of breaks on the grid; the cost is cubic in them.
     max_breaks
         Most breaks to consider.
+    weighed_by
+        Takes the place of S where lines are fitted and breaks are weighed, not in errors; default: S.
     runs
         R.
     between
@@ -77,6 +81,7 @@ class BrokenLinePosterior:
         sensitivity: Float[np.ndarray, " n"],
         places: int,
         max_breaks: int,
+        weighed_by: Float[np.ndarray, "n n"] | None = None,
         runs: int = 1,
         between: Float[np.ndarray, " noise"] | None = None,
     ):
@@ -88,17 +93,15 @@ class BrokenLinePosterior:
             gap, triples = np.searchsorted(x, self.places, side="right"), self.sets[3]
             self.sets[3] = triples[gap[triples[:, 0]] != gap[triples[:, 2]]]
         prior = np.log(np.gradient(NOISE)) + (0 if between is None else between)
-        # What a checkpoint has of its own. What problems shift at all of them says nothing of the shape; as
-        # part of the weights it would let a curve that fits badly anywhere be shifted as a whole.
-        self._own = np.diag(1 / np.diag(np.linalg.inv(by_problems)))
-        self._shared, follows = by_problems - self._own, np.diag(sensitivity**2)
-        rough = self._whitened(self._own + noise * follows, 0.0)
+        weighed_by = by_problems if weighed_by is None else weighed_by
+        self._shared, follows = by_problems - weighed_by, np.diag(sensitivity**2)
+        rough = self._whitened(weighed_by + noise * follows, 0.0)
         nothing = np.zeros((places, 1))
         self._information = [
             _halves(rough.gram, nothing, sets)[1] - len(sets.T) / 2 * np.log(len(x)) for sets in self.sets
         ]
         self._noises = [
-            self._whitened(self._own + sigma**2 / runs * follows, float(log))
+            self._whitened(weighed_by + sigma**2 / runs * follows, float(log))
             for sigma, log in zip(NOISE, prior, strict=True)
         ]
 
@@ -242,6 +245,11 @@ class FittedPosterior:
             ]
             start += size
         return rng.permutation(np.concatenate(found, axis=1), axis=1)
+
+
+def own_covariance(by_problems: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """What each checkpoint has of its own: its variance given all others, on the diagonal."""
+    return np.diag(1 / np.diag(np.linalg.inv(by_problems)))
 
 
 @lru_cache

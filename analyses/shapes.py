@@ -8,7 +8,7 @@ the new language:
     stabilization   flat, or a slow gain that stays below the peak
 
 Here a stretch rises or falls only if the interval of its change leaves out zero. A flat top between rise and
-fall is a broad peak and belongs to the rise; a fall that goes on at less than a quarter of its pace has
+fall is a broad peak and belongs to the rise; a fall that goes on at less than a third of its pace has
 levelled off and is as good as flat, since enough checkpoints resolve any slope.
 """
 
@@ -40,7 +40,7 @@ LATE_RISE = "late rise"
 NOUNS = {"+": "rise", "-": "fall", "0": "flat"}
 STAGES = {"+": "rising", "-": "falling", "0": "flat"}
 VERBS = {"+": "rises", "-": "falls", "0": "does not resolvably change", "~": "levels off"}
-SLOW = 0.25  # of the pace of the fall before
+SLOW = 1 / 3  # of the pace of the fall before
 
 
 @dataclass(frozen=True)

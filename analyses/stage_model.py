@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import expit, logit
 
-from babelscope.analyses.curve_posterior import NOISE, BrokenLinePosterior
+from babelscope.analyses.curve_posterior import NOISE, BrokenLinePosterior, own_covariance
 from babelscope.analyses.power import Design
 from babelscope.analyses.run_noise import between_runs
 from babelscope.analyses.score_curve import ScoreCurve
@@ -70,7 +70,7 @@ class ScoreModel:
         self.design = Design(
             self.x, worth, shared, noise=noise * self.runs, runs=self.runs, max_breaks=self._model.max_breaks
         )
-        self.posterior = self._lines(PLACES).fit(self._model.empirical(self._solved))
+        self.posterior = self._lines(PLACES, own=True).fit(self._model.empirical(self._solved))
         self.fits = [self._likeliest(k) for k in range(self._model.max_breaks + 1)]
 
     def _likeliest(self, breaks: int) -> Likeliest:
@@ -78,11 +78,13 @@ class ScoreModel:
         logits, checkpoints = self.posterior.likeliest(breaks)
         return Likeliest(logit(self._model.probability(logits).clip(1e-9, 1 - 1e-9)), checkpoints)
 
-    def _lines(self, places: int) -> BrokenLinePosterior:
+    def _lines(self, places: int, *, own: bool = False) -> BrokenLinePosterior:
         lasting = self._between.offset / self.runs if self._between else 0.0  # shifts the whole curve
+        by_problems = self._model.by_problems(self._around) + lasting
         return BrokenLinePosterior(
             self.x,
-            self._model.by_problems(self._around) + lasting,
+            by_problems,
+            weighed_by=own_covariance(by_problems) if own else None,
             noise=self._model.noise,
             sensitivity=self._model.sensitivity(self._around),
             places=places,

@@ -11,30 +11,40 @@ Small Babels of many seeds (`docs/small-babel.md`), each in four arms that diffe
 
 What is judged is the shape of one curve, the score in the target on all problems:
 "translation-transition-stabilization" is right in the first arm and false in the others. Recipe and detector
-were chosen on seeds 0–4; 10–19 are for one run of what was frozen then. Checkpoints are three times as dense
-as in the demo, since training noise comes anew with each of them.
+were chosen on seeds 0–4; 10–19 are for one run of what was frozen then. Checkpoints are denser than in the
+demo, since training noise comes anew with each of them.
 
-Every run is a directory of checkpoints that `babelscope analyze` takes, and every answer a file: what is done
-is not done again. With four arms a seed takes about half an hour of one core.
+Every run is a directory of checkpoints that `babelscope analyze` takes, 0.6 GB of them; once it is scored,
+they are deleted unless --keep says otherwise, and a table that `babelscope stages` takes remains. What is
+done is not done again. Shapes are looked for at the end, in all runs at once. With four arms a seed takes
+about half an hour of one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
-from babelscope.core.files import read_json, write_json
+import numpy as np
+import pandas as pd
+
+from babelscope.analyses.score_curve import ScoreCurve
+from babelscope.analyses.stages import StageDetector
+from babelscope.core.files import write_json
 from babelscope.corpora.babel import Arm
 
 BABEL, RANDOM = "babel", "random base"
 ARMS = (BABEL, "everything shared", "permuted base", RANDOM)
 TARGET = "php"
-FIRST, DENSE = 45, 120  # first checkpoint after 0: before it nothing is solved in the target
+FIRST, DENSE = 110, 120  # about where a third of the problems are solved: from there on stages are lines
 FOUND = "translation-transition-stabilization"
 
 
@@ -68,27 +78,38 @@ def _world(arm: str) -> Arm:
     return cast(Arm, BABEL if arm == RANDOM else arm)
 
 
-def answer(out: Path, seed: int, arm: str) -> dict[str, Any]:
-    """What the detector says of one arm of one seed."""
+def scores_of(out: Path, seed: int, arm: str, *, keep: bool) -> Path:
+    """Which problems every checkpoint of one arm of one seed solves: a table with step, problem, passed."""
     from babelscope.analyses import tables
-    from babelscope.analyses.score_curve import ScoreCurve
-    from babelscope.analyses.stages import StageDetector
     from babelscope.analyses.sweep import sweep
     from babelscope.checkpoints.series import Series
     from babelscope.corpora.babel import BabelWorld
     from babelscope.interp.problem_scores import ProblemScores
     from babelscope.interp.streams import ProblemStream
 
-    file = out / "answers" / f"{seed}-{arm.replace(' ', '-')}.json"
+    file = out / "scores" / f"{seed}-{arm.replace(' ', '-')}.csv"
     if file.exists():
-        return read_json(file)
+        return file
     world = BabelWorld(seed, targets=(TARGET,), arm=_world(arm))
     asked = ProblemScores(ProblemStream(world.problems(TARGET)))
-    scored = sweep(Series.open(series_of(out, seed, arm)), [asked])
-    steps, _, solved = tables.outcomes(scored["problem_scores"], TARGET)
-    found = StageDetector().fit(ScoreCurve.from_outcomes(steps, solved))
-    write_json(file, {"seed": seed, "arm": arm, **found.to_document()})
-    return read_json(file)
+    series = series_of(out, seed, arm)
+    steps, names, solved = tables.outcomes(sweep(Series.open(series), [asked])["problem_scores"], TARGET)
+    wide = pd.DataFrame(np.asarray(solved, int), index=pd.Index(names, name="problem"), columns=steps)
+    long = wide.melt(ignore_index=False, var_name="step", value_name="passed")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    written = file.with_suffix(".part")
+    long.to_csv(written)
+    written.rename(file)
+    if not keep:
+        shutil.rmtree(series)
+    return file
+
+
+def answer(scores: Path) -> dict[str, Any]:
+    """What the detector says of one run."""
+    seed, _, arm = scores.stem.partition("-")
+    found = StageDetector().fit(ScoreCurve.from_table(scores))
+    return {"seed": int(seed), "arm": arm.replace("-", " "), **found.to_document()}
 
 
 def table(answers: Sequence[dict[str, Any]]) -> str:
@@ -116,11 +137,11 @@ def table(answers: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _in_a_process(job: tuple[Path, int, str]) -> dict[str, Any]:
+def _in_a_process(out: Path, keep: bool, job: tuple[int, str]) -> Path:
     import torch
 
     torch.set_num_threads(1)
-    return answer(*job)
+    return scores_of(out, *job, keep=keep)
 
 
 def _seeds(text: str) -> list[int]:
@@ -136,14 +157,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=_seeds, default=_seeds("10-19"), help="e.g. 10-19")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
+    parser.add_argument("--keep", action="store_true", help="keep the checkpoints of runs that are scored")
     asked = parser.parse_args()
+    scored: list[Path] = []
     # The arm with the base first: the others start from what it leaves.
     for arms in ([arm for arm in asked.arms if arm == BABEL], [arm for arm in asked.arms if arm != BABEL]):
-        jobs = [(asked.out, seed, arm) for seed in asked.seeds for arm in arms]
+        jobs = [(seed, arm) for seed in asked.seeds for arm in arms]
         with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
-            for done in pool.map(_in_a_process, jobs):
-                print(done["seed"], done["arm"], done["verdict"], flush=True)
-    answers = [answer(asked.out, seed, arm) for arm in asked.arms for seed in asked.seeds]
+            for done in pool.map(partial(_in_a_process, asked.out, asked.keep), jobs):
+                print(f"{done.stem} is scored", file=sys.stderr, flush=True)
+                scored.append(done)
+    answers = sorted(map(answer, scored), key=lambda one: (asked.arms.index(one["arm"]), one["seed"]))
+    write_json(asked.out / "answers.json", answers)
     print(table(answers))
 
 

@@ -8,7 +8,7 @@ from scipy.linalg import null_space
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from babelscope.analyses.curve_posterior import NOISE, BrokenLinePosterior
+from babelscope.analyses.curve_posterior import NOISE, BrokenLinePosterior, own_covariance
 from babelscope.analyses.score_curve import ScoreCurve
 from babelscope.analyses.stages import StageDetector
 
@@ -22,7 +22,14 @@ FOLLOWS = np.linspace(0.3, 1, 12)
 
 def lines(places=8, max_breaks=2, **settings):
     return BrokenLinePosterior(
-        X, S, noise=ROUGH, sensitivity=FOLLOWS, places=places, max_breaks=max_breaks, **settings
+        X,
+        S,
+        noise=ROUGH,
+        sensitivity=FOLLOWS,
+        places=places,
+        max_breaks=max_breaks,
+        weighed_by=own_covariance(S),
+        **settings,
     )
 
 
@@ -75,6 +82,7 @@ def test_curves_without_a_break_have_the_moments_of_generalised_least_squares():
     model = BrokenLinePosterior(
         X,
         S,
+        weighed_by=own_covariance(S),
         noise=ROUGH,
         sensitivity=FOLLOWS,
         places=8,
@@ -92,6 +100,7 @@ def test_the_likeliest_curve_is_generalised_least_squares_at_the_likeliest_break
     model = BrokenLinePosterior(
         X,
         S,
+        weighed_by=own_covariance(S),
         noise=ROUGH,
         sensitivity=FOLLOWS,
         places=8,
