@@ -124,7 +124,7 @@ class TargetEstimate(Strict):
         if self.tokens >= self.available_tokens:
             return (
                 f"Algorithm 1 asks for more {name} than the {amount(self.available_tokens)} tokens that"
-                f" exist (P = {self.proportion:.3f}): all of it is used, and the weights follow from that."
+                f" exist (P = {self.proportion:.3f}): all of it is kept."
             )
         low, high = self.tokens_interval
         if low == 0 or high >= self.available_tokens:

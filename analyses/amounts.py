@@ -8,10 +8,11 @@ from babelscope.core.languages import shown
 
 
 def amount(tokens: float) -> str:
-    """A number of tokens with three significant digits: 5 B, 671 k."""
-    for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
-        if tokens >= size:
-            return f"{tokens / size:.3g}{unit}"
+    """A number of tokens with three significant digits: 15 T, 5 B, 671 k."""
+    rounded = float(f"{tokens:.3g}")  # first, so that 999.9 M are 1 B
+    for size, unit in ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k")):
+        if rounded >= size:
+            return f"{rounded / size:g}{unit}"
     return f"{tokens:.0f}"
 
 

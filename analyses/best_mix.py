@@ -80,29 +80,19 @@ def recommend_mix(
     evidence
         One per series: `Analysis.evidence`.
     available
-        Tokens that exist, instead of what the series say.
+        Tokens that exist, instead of what the series say: see `tokens_that_exist`.
     limits, present, minimum_gain
         As for `recommend`.
 
     Raises
     ------
     InputError
-        If the series have different pivots, do not agree on how many tokens of a language exist or do not say
-        it, or if one lacks what Algorithm 1 needs; further as for `recommend`.
+        As for `tokens_that_exist` and `recommend`, and if a series lacks what Algorithm 1 needs.
     """
-    if not evidence:
-        raise InputError("no series is given; give one per target")
-    pivots = {one.series: one.pivot for one in evidence}
-    if len(set(pivots.values())) > 1:
-        told = ", ".join(f"{series}: {shown(pivot)}" for series, pivot in pivots.items())
-        raise InputError(f"the series have different pivots ({told}); a mix is of one pivot and its targets")
+    counts = tokens_that_exist(evidence, available or {})
     if lacking := [f"{one.series}: {one.lacking}" for one in evidence if one.run is None]:
         raise InputError(" ".join(lacking))
-    counts = _agreed(evidence, available or {})
     pivot = evidence[0].pivot
-    if missing := [name for name in (pivot, *(one.target for one in evidence)) if name not in counts]:
-        listed = " and ".join(dict.fromkeys(missing))
-        raise InputError(f"say how many tokens of {listed} exist, as --available {missing[0]}=23e9")
     runs = [replace(one.run, available_tokens=counts[one.target]) for one in evidence if one.run is not None]
     return recommend(
         runs,
@@ -112,6 +102,54 @@ def recommend_mix(
         present=present,
         minimum_gain=minimum_gain,
     )
+
+
+def tokens_that_exist(evidence: Sequence[MixEvidence], available: Mapping[str, int]) -> dict[str, int]:
+    """Tokens that exist of the pivot and of each target, in this order; no measurement is needed.
+
+    Parameters
+    ----------
+    evidence
+        One per series.
+    available
+        Counts that stand instead of what the series say.
+
+    Raises
+    ------
+    InputError
+        Without series; if they do not have one pivot and a target each; if `available` has another language;
+        if the series do not agree on a count, or none says it.
+    """
+    if not evidence:
+        raise InputError("no series is given; give one per target")
+    if len({one.pivot for one in evidence}) > 1:
+        told = ", ".join(f"{one.series}: {shown(one.pivot)}" for one in evidence)
+        raise InputError(f"the series have different pivots ({told}); a mix is of one pivot and its targets")
+    languages = [evidence[0].pivot, *(one.target for one in evidence)]
+    if twice := [one for one in evidence if languages.count(one.target) > 1]:
+        told = " and ".join(one.series for one in twice)
+        raise InputError(f"{told} have the same target, {shown(twice[0].target)}; give one series per target")
+    if strange := [name for name in available if name not in languages]:
+        raise InputError(
+            f"tokens are given for {strange[0]!r}, but the mix is of {', '.join(languages)}; leave that out"
+        )
+    counts = dict(available)
+    for language in languages:
+        said = [(one.series, one.available[language]) for one in evidence if language in one.available]
+        if language in counts or not said:
+            continue
+        if len({count for _, count in said}) > 1:
+            told = ", ".join(f"{series} {count:,}" for series, count in said)
+            raise InputError(
+                f"the series do not agree on how many tokens of {language} exist ({told});"
+                f" give --available {language}=TOKENS"
+            )
+        counts[language] = said[0][1]
+    if missing := [name for name in languages if name not in counts]:
+        raise InputError(
+            f"say how many tokens of {' and '.join(missing)} exist, as --available {missing[0]}=23e9"
+        )
+    return {name: counts[name] for name in languages}
 
 
 def gather(
@@ -170,22 +208,6 @@ def gather(
         origin=_origin(series, loss),
     )
     return MixEvidence(**about, run=run)
-
-
-def _agreed(evidence: Sequence[MixEvidence], given: Mapping[str, int]) -> dict[str, int]:
-    """Tokens that exist, the same whoever says so."""
-    said: dict[str, dict[str, int]] = {}
-    for one in evidence:
-        for language, count in one.available.items():
-            said.setdefault(language, {})[one.series] = count
-    for language, counts in said.items():
-        if language not in given and len(set(counts.values())) > 1:
-            told = ", ".join(f"{series} {count:,}" for series, count in counts.items())
-            raise InputError(
-                f"the series do not agree on how many tokens of {language} exist ({told});"
-                f" give --available {language}=TOKENS"
-            )
-    return {language: next(iter(counts.values())) for language, counts in said.items()} | dict(given)
 
 
 def _lacking(loss: LossProportion | None, rising: str | None) -> str:

@@ -123,7 +123,7 @@ def recommend(
     limits = limits or Limits()
     available = _available(runs, pivot, pivot_tokens)
     bounds = Bounds.of(limits, available)
-    before, natural = _present(present, available), present is None
+    before = present_weights(present, available)
     if not minimum_gain >= 0:
         raise InputError(f"a minimum gain of {minimum_gain:g}: give a difference of scores, 0 or more")
     if reasons := _refused(runs, pivot):
@@ -146,7 +146,8 @@ def recommend(
         recommended=given,
         intervals=intervals,
         present=before,
-        natural=natural,
+        natural=present is None,
+        broken=bounds.broken_by(before),
         minimum=minimum_gain,
     )
     processed = dict(zip(available, _processed(weights, limits), strict=True))
@@ -220,7 +221,14 @@ def _available(runs: Sequence[TargetRun], pivot: str, pivot_tokens: int) -> dict
     return counts
 
 
-def _present(present: Mapping[str, float] | None, available: Mapping[str, int]) -> dict[str, float]:
+def present_weights(present: Mapping[str, float] | None, available: Mapping[str, int]) -> dict[str, float]:
+    """Weights of the present mix, as given or in proportion to what exists.
+
+    Raises
+    ------
+    InputError
+        If they are of other languages than `available`, or are no shares of one whole.
+    """
     if present is None:
         return {name: count / sum(available.values()) for name, count in available.items()}
     if set(present) != set(available):

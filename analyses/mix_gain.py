@@ -73,8 +73,9 @@ class MixGain(Strict):
     minimum
         The gain worth having, stated beforehand.
     decision
-        "change" where all of the interval is at least the minimum; "keep" where it is not, or where the
-        present weights lie inside the recommended intervals; "not resolvable" where there is no prediction.
+        "change" where all of the interval is at least the minimum, or where the present mix does not keep to
+        the limits; else "keep", also where the present weights lie inside the recommended intervals, and "not
+        resolvable" where there is no prediction.
     gain, interval
         Mean over the targets; None where there is no prediction.
     targets
@@ -101,6 +102,7 @@ def predicted_gain(
     intervals: Mapping[str, tuple[float, float]],
     present: Mapping[str, float],
     natural: bool = False,
+    broken: Sequence[str] = (),
     minimum: float = MINIMUM_GAIN,
 ) -> MixGain:
     """Compare two mixes on the runs that the recommended one was read from.
@@ -115,10 +117,16 @@ def predicted_gain(
         Weights of the present mix, of the same languages.
     natural
         Whether `present` is only what exists.
+    broken
+        The limits that the present mix does not keep to, in words.
     minimum
         The gain worth having.
     """
     about = {"present": dict(present), "natural": natural, "minimum": minimum}
+    yours = f"the natural mix, taken for yours: {listed(present)}" if natural else listed(present)
+    change = f"Change your mix ({yours}) to {listed(recommended)}"
+    if broken:
+        change += f", since yours does not keep to the limits ({'; '.join(broken)})"
     outside = [
         why
         for run in runs
@@ -126,9 +134,10 @@ def predicted_gain(
         if (why := _outside(run, _proportion(weights, pivot, run.language), mix, pivot))
     ]
     if outside:
-        verdict = f"Whether to leave your mix is not resolvable. {' '.join(outside)}"
         none = {"gain": None, "interval": None, "targets": {}}
-        return MixGain(**about, **none, decision="not resolvable", verdict=verdict)
+        first = f"{change}." if broken else "Whether to leave your mix is not resolvable."
+        decision: Decision = "change" if broken else "not resolvable"
+        return MixGain(**about, **none, decision=decision, verdict=" ".join([first, *outside]))
     draws, targets = [], {}
     for run in runs:
         (before, scores), (after, higher) = (
@@ -149,7 +158,7 @@ def predicted_gain(
     found = {"gain": float(np.nanmean(mean)), "interval": (low, high), "targets": targets}
     same = all(abs(present[name] - weight) <= WEIGHT_TOLERANCE for name, weight in recommended.items())
     inside = all(low <= present[name] <= high for name, (low, high) in intervals.items())
-    decision: Decision = "keep" if same or inside or low < minimum else "change"
+    decision = "change" if broken or not (same or inside or low < minimum) else "keep"
     said = f"{found['gain']:+.3f} ({LEVEL:.0%} interval {low:+.3f} to {high:+.3f})"
     if same:
         reason = "it is the recommended one"
@@ -166,15 +175,16 @@ def predicted_gain(
             f"the predicted gain in mean score, {said}, may be less than the {minimum:g} that is worth"
             " having; more problems or checkpoints would narrow it"
         )
-    yours = f"the natural mix, taken for yours: {listed(present)}" if natural else listed(present)
-    if decision == "keep":
-        verdict = f"Keep your mix ({yours}): no meaningful gain, since {reason}. {CAVEAT}."
+    if broken:
+        verdict = f"{change}: the predicted gain in mean score is {said}."
+    elif decision == "keep":
+        verdict = f"Keep your mix ({yours}): no meaningful gain, since {reason}."
     else:
         verdict = (
-            f"Change your mix ({yours}) to {listed(recommended)}: the predicted gain in mean score is {said},"
-            f" at least the {minimum:g} that is worth having. {CAVEAT}."
+            f"{change}: the predicted gain in mean score is {said}, at least the {minimum:g} that is worth"
+            " having."
         )
-    return MixGain(**about, **found, decision=decision, verdict=verdict)
+    return MixGain(**about, **found, decision=decision, verdict=f"{verdict} {CAVEAT}.")
 
 
 def _proportion(weights: Mapping[str, float], pivot: str, target: str) -> float:
@@ -218,12 +228,11 @@ def first_passage(
 
     Its last point where it never does, its first where it begins below, NaN where it is not defined.
     """
-    running = np.minimum.accumulate(shares, axis=1)
-    passed = running <= level
+    passed = shares <= level
     after = np.where(passed.any(1), passed.argmax(1), len(x) - 1)
     before = np.maximum(after - 1, 0)
     rows = np.arange(len(shares))
-    above, below = running[rows, before], running[rows, after]
+    above, below = shares[rows, before], shares[rows, after]
     fall = above - below
     part = np.clip(np.divide(above - level, fall, out=np.ones_like(fall), where=fall > 0), 0, 1)
     at = x[before] + part * (x[after] - x[before])

@@ -144,6 +144,17 @@ class Bounds:
                     found.append(Binding.model_validate(told))
         return tuple(found)
 
+    def broken_by(self, weights: Mapping[str, float]) -> list[str]:
+        """What keeps a mix from being within the bounds, in words: "PHP 93.4%, ceiling 60.0%"."""
+        found = []
+        for name, low, high, epochs in zip(self.languages, self.low, self.high, self.by_epochs, strict=True):
+            if low - ROUNDING <= weights[name] <= high + ROUNDING:
+                continue
+            above = ("limit of epochs" if epochs else "ceiling", high)
+            limit, bound = above if weights[name] > high else ("floor", low)
+            found.append(f"{shown(name)} {weights[name]:.1%}, {limit} {bound:.1%}")
+        return found
+
     def _check(self, limits: Limits, exists: Float[np.ndarray, " languages"]) -> None:
         if self.low.sum() > 1 + ROUNDING:
             listed = ", ".join(f"{name} {floor:g}" for name, floor in limits.floors.items())

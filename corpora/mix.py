@@ -39,8 +39,9 @@ def check_sum(weights: dict[str, float], *, what: str) -> None:
     """
     total = sum(weights.values())
     if not abs(total - 1) <= WEIGHT_TOLERANCE:
-        listed = ", ".join(f"{language} {weight:g}" for language, weight in weights.items())
-        raise InputError(f"{what} sum to {total:.6g}, not 1 ({listed}); divide each by {total:.6g}")
+        listed = ", ".join(f"{language} {weight:g}" for language, weight in weights.items()) or "none"
+        remedy = f"divide each by {total:.6g}" if total > 0 else "give at least one above 0"
+        raise InputError(f"{what} sum to {total:.6g}, not 1 ({listed}); {remedy}")
 
 
 Decision = Literal["change", "keep", "not resolvable"]

@@ -60,8 +60,9 @@ def mean_tokens(
     """
     if given is None:
         raise InputError(
-            "this stack draws documents, the mix counts tokens: give tokens_per_document, the mean of each"
-            " source, or one number if every example is a packed row of that many tokens"
+            "this stack draws documents, the mix counts tokens: give tokens_per_document"
+            " (--tokens-per-document LANGUAGE=MEAN), the mean of each source, or one number if every example"
+            " is a packed row of that many tokens"
         )
     if isinstance(given, Mapping):
         drawn(mix, given, what="mean number of tokens per document")

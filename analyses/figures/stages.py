@@ -112,6 +112,8 @@ def draw_stages(
             yanchor="top",
             showarrow=False,
             font={"size": 12, "color": MUTED},
+            bgcolor=TINTS.get(TREND.get(name, name), "white"),  # a break inside the stage would cross it
+            borderpad=1,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -51,13 +52,16 @@ def command(
         return _list(as_json=as_json)
     if mix is None or format is None or out is None:
         raise InputError("give the mix, the format and the file to write, or --list to see the formats")
-    chosen = format_named(format)
+    chosen, found = format_named(format), Mix.load(mix)
     options: dict[str, Any] = _settings(chosen, setting)
     if source:
         options["sources"] = pairs(source, option="--source")
+    elif "sources" in chosen.options:
+        example = " ".join(f"--source {name}=PATH" for name, weight in found.weights.items() if weight > 0)
+        raise InputError(f"{format} needs to be told where the data is; give {example}")
     if tokens_per_document:
         options["tokens_per_document"] = _lengths(tokens_per_document)
-    written = export(Mix.load(mix), format, out, **options)
+    written = export(found, format, out, **options)
     if as_json:
         emit({"file": str(out), **_about(chosen), "notes": list(written.notes)})
     else:
@@ -102,15 +106,20 @@ def _settings(one: Export, given: list[str] | None) -> dict[str, Any]:
         if name not in _scalars(one):
             known = ", ".join(_scalars(one)) or "none"
             raise InputError(f"--set {each}: {one.name} has no option {name!r}; it has: {known}")
+        if name in settings:
+            raise InputError(f"--set gives {name} twice, as {settings[name]} and as {value}; give it once")
         settings[name] = _whole(each, value) if "int" in str(kinds[name]) else value
     return settings
 
 
 def _whole(given: str, value: str) -> int:
     try:
-        return int(value)
+        number = float(value)  # 200e9 is a whole number, too
     except ValueError:
-        raise InputError(f"--set {given}: give a whole number") from None
+        number = math.nan
+    if not number.is_integer():
+        raise InputError(f"--set {given}: give a whole number")
+    return int(value) if value.isdigit() else int(number)
 
 
 def _lengths(given: list[str]) -> dict[str, float] | float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +25,7 @@ from babelscope.cli.output import (
     pairs,
     say,
 )
-from babelscope.cli.reading import Reading, read_directory
+from babelscope.cli.reading import Reading, read_directory, token_counts
 from babelscope.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -104,9 +105,9 @@ def command(
     from babelscope.corpora.mix import Mix
     from babelscope.corpora.mix_changes import changes
 
-    counts = _numbers(available, option="--available", example="23e9")
-    if few := [name for name, count in counts.items() if not count >= 1]:
-        raise InputError(f"--available {few[0]}={counts[few[0]]:g}: give a number of tokens, {few[0]}=23e9")
+    counts = token_counts(available)
+    if budget is not None and not 1 <= budget < math.inf:
+        raise InputError(f"--budget {budget:g}: give the tokens of the run, for example 200e9")
     if epochs is not None and budget is None:
         raise InputError(f"--epochs {epochs:g} says nothing without the tokens of the run; give --budget")
     asked = {
@@ -117,7 +118,7 @@ def command(
     }
     limits = Limits.parse(asked, origin="limits of the mix")
     old = Mix.load(against) if against else None
-    weights = _weights(present) if present else None
+    weights = None if present is None else _weights(present)
     readings = [
         read_directory(
             directory,
@@ -132,13 +133,13 @@ def command(
         ).audited(keep_flagged=keep_flagged)
         for directory in directories
     ]
-    _check(limits, readings, counts)
+    _check(readings, counts, limits, weights)
     analyses = [reading.conclude(reading.sweep(device=device)) for reading in readings]
     if lacking := [" ".join(analysis.notes) for analysis in analyses if analysis.evidence.run is None]:
         raise InputError(" ".join(lacking))
     found = recommend_mix(
         [analysis.evidence for analysis in analyses],
-        available={name: int(count) for name, count in counts.items()},
+        available=counts,
         limits=limits,
         present=weights,
         minimum_gain=minimum_gain,
@@ -159,17 +160,30 @@ def command(
     return 1 if found.mix is None else 0
 
 
-def _check(limits: Limits, readings: Sequence[Reading], counts: Mapping[str, float]) -> None:
-    """Refuse limits that no mix meets before anything is measured, where it is known what exists."""
+def _check(
+    readings: Sequence[Reading],
+    counts: Mapping[str, int],
+    limits: Limits,
+    weights: Mapping[str, float] | None,
+) -> None:
+    """Refuse series that make no mix, and limits or present weights that none meets, before measuring."""
+    from babelscope.analyses.best_mix import MixEvidence, tokens_that_exist
+    from babelscope.analyses.mix import present_weights
     from babelscope.analyses.nearest_mix import Bounds
 
-    known: dict[str, float] = {}
-    for reading in readings:
-        known |= reading.series.available_tokens | dict(reading.questions.available)
-    known |= counts
-    languages = dict.fromkeys(str(name) for one in readings for name in (one.series.pivot, one.series.target))
-    if set(languages) <= set(known):
-        Bounds.of(limits, {name: known[name] for name in languages})
+    unmeasured = [
+        MixEvidence(
+            series=reading.series.directory.name,
+            pivot=str(reading.series.pivot),
+            target=str(reading.series.target),
+            available=reading.series.available_tokens | dict(reading.questions.available),
+            run=None,
+        )
+        for reading in readings
+    ]
+    exist = tokens_that_exist(unmeasured, counts)
+    Bounds.of(limits, exist)
+    present_weights(weights, exist)
 
 
 def _numbers(given: list[str] | None, *, option: str, example: str) -> dict[str, float]:
@@ -191,4 +205,4 @@ def _weights(present: str) -> dict[str, float]:
         from babelscope.corpora.mix import Mix
 
         return Mix.load(Path(present)).weights
-    return _numbers(present.split(","), option="--present", example="0.3")
+    return _numbers([one.strip() for one in present.split(",")], option="--present", example="0.3")

@@ -113,11 +113,13 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
 
 
 def pairs(given: list[str] | None, *, option: str) -> dict[str, str]:
-    """`["php=x"]` as `{"php": "x"}`; anything else is an `InputError` that quotes it."""
-    found = {}
+    """`["php=x"]` as `{"php": "x"}`; `InputError` for anything else, and for a language given twice."""
+    found: dict[str, str] = {}
     for one in given or []:
         name, equals, value = one.partition("=")
         if not (name and equals and value):
             raise InputError(f"{option} {one!r}: write it as LANGUAGE=VALUE, for example php=...")
+        if name in found:
+            raise InputError(f"{option} gives {name} twice, as {found[name]} and as {value}; give it once")
         found[name] = value
     return found

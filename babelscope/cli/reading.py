@@ -121,7 +121,7 @@ def read_directory(
     also: list[Extra] | None = None,
 ) -> Reading:
     """Open a series and find its questions, refusing what cannot work before anything is computed."""
-    counts = {name: _count(name, value) for name, value in pairs(available, option="--available").items()}
+    counts = token_counts(available)
     series = Series.open(directory, pivot=pivot, target=target)
     texts = {name: Path(path) for name, path in pairs(text, option="--text").items()}
     code = (
@@ -152,11 +152,14 @@ def write_analysis(analysis: Analysis, out: Path) -> dict[str, Path]:
     return written
 
 
-def _count(name: str, value: str) -> int:
-    try:
-        count = int(float(value))
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise InputError(f"--available {name}={value}: give a number of tokens, for example {name}=23e9")
-    return count
+def token_counts(available: list[str] | None) -> dict[str, int]:
+    """Tokens that exist, by language, as `--available` gives them."""
+    counts = {}
+    for name, value in pairs(available, option="--available").items():
+        try:
+            counts[name] = int(float(value))
+        except (ValueError, OverflowError):  # no number, or infinity
+            counts[name] = 0
+        if counts[name] < 1:
+            raise InputError(f"--available {name}={value}: give a number of tokens, for example {name}=23e9")
+    return counts

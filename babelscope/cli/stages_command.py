@@ -31,7 +31,7 @@ def command(
     draws: Annotated[
         int, typer.Option(min=99, help="Simulated series behind each test, and draws behind each interval.")
     ] = 999,
-    seed: Annotated[int, typer.Option(help="Of the simulated series.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated series.")] = 0,
     figure: Annotated[
         Path | None, typer.Option(metavar="OUT.html", help="Write the curve with its stages as a page.")
     ] = None,

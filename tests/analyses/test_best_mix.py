@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from babelscope.analyses.best_mix import MixEvidence, gather, recommend_mix
+from babelscope.analyses.best_mix import MixEvidence, gather, recommend_mix, tokens_that_exist
 from babelscope.analyses.nearest_mix import Limits
 from babelscope.core.errors import InputError
 from tests.analyses.synthetic import Measured, babel, problem_scores
@@ -50,6 +50,32 @@ def test_series_must_agree_on_what_exists_of_the_pivot_unless_it_is_given():
         recommend_mix([evidence(), other])
     found = recommend_mix([evidence(), other], available={"python": 12 * B})
     assert found.mix.languages["python"].unique_tokens == 12 * B
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (
+            MixEvidence("run", "cpp", "csharp", {}, run("csharp")),
+            r"different pivots \(run: Python, run: C\+\+\)",
+        ),
+        (evidence("csharp", series="run", available={"python": 12 * B, "csharp": B}), "do not agree"),
+        (evidence("php", series="run"), "run and run have the same target, PHP"),
+    ],
+)
+def test_series_in_directories_of_one_name_are_still_told_apart(other, says):
+    with pytest.raises(InputError, match=says):
+        recommend_mix([evidence(series="run"), other])
+
+
+def test_tokens_of_a_language_that_is_in_no_series_are_refused():
+    with pytest.raises(InputError, match="tokens are given for 'go', but the mix is of python, php"):
+        recommend_mix([evidence()], available={"go": B})
+
+
+def test_what_a_series_says_of_other_languages_is_left_out():
+    counts = tokens_that_exist([evidence(available=PHP | {"go": B})], {"php": B})
+    assert counts == {"python": 11 * B, "php": B}
 
 
 def test_tokens_that_nobody_counted_are_asked_for():

@@ -189,10 +189,28 @@ def test_a_resolved_rise_without_a_fall_is_refused_with_what_may_show_one():
     assert "A longer run" in found.verdict
 
 
-def test_a_best_checkpoint_before_alpha_is_refused():
-    found = advise(run(mean=peak_at(50)))
+@pytest.mark.parametrize("step", [50, 100])
+def test_a_best_checkpoint_up_to_alpha_is_refused(step):
+    found = advise(run(mean=peak_at(step)))
     assert found.mix is None
-    assert "step 50, comes before the loss falls below alpha (step 100)" in found.verdict
+    assert f"step {step}, comes before the loss falls below alpha (step 100)" in found.verdict
+
+
+def test_an_interval_that_reaches_what_exists_or_nothing_is_said_to_be_open_there():
+    def said(*steps):
+        return advise(run(loss=1.5, mean=peak_at(1000, draws=steps * 20))).verdict
+
+    assert "do not bound the amount" not in said(200, 1000)
+    assert "The interval of PHP reaches all that exists" in said(1000, 10000)  # P = 0 at the end
+    assert "The interval of PHP reaches none at all" in said(100, 1000)  # P = 1 at alpha
+
+
+def test_resamples_in_which_the_proportion_is_not_defined_leave_intervals_of_numbers():
+    loss = loss_of(1.5)
+    loss.draws_[3] = np.nan  # as where alpha is not above beta
+    found = advise(run(loss=loss))
+    assert found.mix is not None
+    assert np.isfinite(found.mix.languages["php"].weight_interval).all()
 
 
 def test_one_refused_target_refuses_the_whole_mix_and_is_named():

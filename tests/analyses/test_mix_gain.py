@@ -11,7 +11,7 @@ from tests.analyses.test_mix import STEPS, B, loss_of, peak_at, run
 WIDE = {"python": (0.6, 0.8), "php": (0.2, 0.4)}
 
 
-def gain(*, present, recommended=0.6875, intervals=WIDE, minimum=0.01, runs=None, natural=False):
+def gain(*, present, recommended=0.6875, intervals=WIDE, minimum=0.01, runs=None, natural=False, broken=()):
     """Of one run that peaks at step 1000, where P = 0.6875; its score falls by a tenth per tenfold step."""
     return predicted_gain(
         runs or [run(loss=1.6875)],
@@ -20,14 +20,24 @@ def gain(*, present, recommended=0.6875, intervals=WIDE, minimum=0.01, runs=None
         intervals=intervals,
         present={"python": present, "php": 1 - present},
         natural=natural,
+        broken=broken,
         minimum=minimum,
     )
 
 
 def test_a_curve_first_falls_to_a_level_between_two_points():
     x = np.array([0.0, 1.0, 2.0, 3.0])
-    curves = np.array([[1.0, 0.6, 0.2, 0.0], [1.0, 0.4, 0.9, 0.0], [0.3, 0.2, 0.1, 0.0], [1, 0.9, 0.9, 0.8]])
-    np.testing.assert_allclose(first_passage(x, curves, 0.4), [1.5, 1.0, 0.0, 3.0])
+    curves = np.array(
+        [
+            [1.0, 0.6, 0.2, 0.0],
+            [1.0, 0.4, 0.9, 0.0],  # rises again
+            [1.0, 0.5, 0.8, 0.0],  # rises before
+            [0.3, 0.2, 0.1, 0.0],
+            [1.0, 0.9, 0.9, 0.8],
+            [1.0, 0.8, 0.7, 0.9],
+        ]
+    )
+    np.testing.assert_allclose(first_passage(x, curves, 0.4), [1.5, 1.0, 2.5, 0.0, 3.0, 3.0])
 
 
 def test_where_a_share_is_not_defined_it_is_never_passed():
@@ -89,6 +99,32 @@ def test_a_share_that_the_run_was_not_scored_at_has_no_prediction():
     assert found.gain is None
     assert "present mix has P = 0.900 of Python against PHP" in found.verdict
     assert "from 0.688 to 0.100" in found.verdict
+
+
+def test_a_share_below_all_that_the_run_was_scored_at_has_no_prediction():
+    early = peak_at(1000)
+    early.curve_ = SimpleNamespace(steps=STEPS[:5])  # pyright: ignore[reportAttributeAccessIssue]
+    found = gain(present=0.3, runs=[run(loss=1.6875, mean=early)])
+    assert found.decision == "not resolvable"
+    assert "to 0.688; nothing is predicted beyond" in found.verdict
+
+
+def test_one_weight_outside_its_interval_is_a_mix_outside_of_them():
+    intervals = {"python": (0.2, 0.8), "php": (0.2, 0.4)}
+    assert gain(present=0.25, intervals=intervals).decision == "change"
+
+
+def test_a_present_mix_that_breaks_the_limits_is_to_be_changed_whatever_is_gained():
+    found = gain(present=0.3, minimum=0.5, broken=["PHP 70.0%, ceiling 60.0%"])
+    assert found.decision == "change"
+    assert (
+        "since yours does not keep to the limits (PHP 70.0%, ceiling 60.0%): the predicted" in found.verdict
+    )
+    late = peak_at(1000)
+    late.curve_ = SimpleNamespace(steps=np.array([1000, 3000]))  # pyright: ignore[reportAttributeAccessIssue]
+    unknown = gain(present=0.9, runs=[run(loss=1.6875, mean=late)], broken=["Python 90.0%, ceiling 60.0%"])
+    assert (unknown.decision, unknown.gain) == ("change", None)
+    assert "nothing is predicted beyond" in unknown.verdict
 
 
 def test_a_present_mix_with_neither_language_has_no_prediction():

@@ -83,6 +83,11 @@ def test_within_wide_bounds_the_wanted_mix_is_given():
     np.testing.assert_allclose(nearest_mix(q, low=np.zeros(3), high=np.ones(3)), q, atol=1e-15)
 
 
+def test_a_bound_that_the_wanted_mix_only_nearly_reaches_leaves_it_alone():
+    p = nearest_mix(np.array([0.5, 0.5]), low=np.zeros(2), high=np.array([0.5004, 1]))
+    np.testing.assert_allclose(p, [0.5, 0.5], atol=1e-12)
+
+
 def test_what_a_ceiling_frees_goes_to_the_others_in_proportion():
     p = nearest_mix(np.array([0.2, 0.5, 0.3]), low=np.zeros(3), high=np.array([1, 0.25, 1]))
     np.testing.assert_allclose(p, [0.3, 0.25, 0.45])
@@ -127,6 +132,17 @@ def test_a_binding_limit_is_named_with_the_wanted_share_and_others_are_not():
     assert found[0].bound == pytest.approx(0.44)
     assert found[0].wanted == pytest.approx(0.7)
     assert found[1].sentence == "The floor of C# binds: 40.0% where 10.0% is wanted."
+
+
+def test_a_mix_breaks_the_limits_that_it_is_beyond_and_no_others():
+    limits = Limits(budget=100 * B, floors={"csharp": 0.1}, ceilings={"php": 0.2})
+    bounds = Bounds.of(limits, EXISTS)
+    assert bounds.broken_by({"python": 0.44, "php": 0.2, "csharp": 0.36}) == []
+    assert bounds.broken_by({"python": 0.65, "php": 0.3, "csharp": 0.05}) == [
+        "Python 65.0%, limit of epochs 44.0%",
+        "PHP 30.0%, ceiling 20.0%",
+        "C# 5.0%, floor 10.0%",
+    ]
 
 
 @pytest.mark.parametrize(

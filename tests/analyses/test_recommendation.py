@@ -125,6 +125,14 @@ def test_the_decision_is_that_of_the_gain_and_opens_the_verdict():
     assert keep.mix.weights == change.mix.weights
 
 
+def test_a_present_mix_beyond_the_limits_is_not_to_be_kept():
+    kept = advise(run(loss=1.6875), minimum_gain=0.2)
+    assert kept.mix.decision == "keep"
+    broken = advise(run(loss=1.6875), minimum_gain=0.2, limits=Limits(ceilings={"php": 0.5}))
+    assert broken.mix.decision == "change"
+    assert "since yours does not keep to the limits (PHP 67.6%, ceiling 50.0%)" in broken.verdict
+
+
 @pytest.mark.parametrize(
     ("present", "says"),
     [

@@ -158,3 +158,16 @@ def test_90_percent_intervals_of_bends_cover_85_to_95_percent(training):
             covered.append(found.breaks_[0].low <= 10**turn <= found.breaks_[0].high)
     error = 2 * np.sqrt(0.9 * 0.1 / len(covered))
     assert 0.85 - error <= np.mean(covered) <= 0.95 + error
+
+
+@pytest.mark.parametrize("share", [0.02, 0.98])
+def test_a_flat_share_near_its_end_is_resolved_by_a_bump_away_from_it(share):
+    rng = np.random.default_rng(4)
+    steps = (10 ** np.linspace(2, 5, 14)).round().astype(int)
+    noise = 1 + 0.02 * rng.normal(size=(301, 14))
+    near = share if share < 0.5 else 1 - share  # from the nearer of 0 and 1
+    values = near * noise if share < 0.5 else 1 - near * noise
+    found = detect(SignalCurve("the share", "share", "logit", 0.05, steps, values[0], values[1:], 40))
+    assert found.shape_ == "flat"
+    assert found.resolved_
+    assert "would be seen in 100%" in found.verdict_

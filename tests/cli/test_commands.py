@@ -313,7 +313,7 @@ def test_stages_refuses_what_cannot_be_drawn_or_fitted(refused, tmp_path):
     table = tmp_path / "curve.csv"
     table.write_text("step,solved,total\n10,1,9\n")
     assert "ends in .html" in refused("stages", table, "--figure", tmp_path / "curve.pdf")
-    assert "1 checkpoints" in refused("stages", table)
+    assert "1 checkpoint after step 0" in refused("stages", table)
     assert "'tokens'" in refused("stages", table, "--x", "tokens")
 
 
@@ -377,9 +377,33 @@ def test_an_option_of_one_format_is_set_by_its_name(refused, tmp_path, capsys):
     assert "start_training_step: 500\n" in (tmp_path / "mix.yaml").read_text()
     capsys.readouterr()
     assert "stage, start_training_step, seed" in refused("export", *given, "--set", "step=1")
-    assert "give a whole number" in refused("export", *given, "--set", "start_training_step=soon")
+    for wrong in ("soon", "1.5", "inf", "nan"):
+        message = refused("export", *given, "--set", f"start_training_step={wrong}")
+        assert f"--set start_training_step={wrong}: give a whole number" in message
+    assert main(["export", *given, "--set", "start_training_step=2e3"]) == 0
+    assert "start_training_step: 2000\n" in (tmp_path / "mix.yaml").read_text()
+    capsys.readouterr()
+    assert "gives seed twice, as 1 and as 2" in refused(
+        "export", *given, "--set", "seed=1", "--set", "seed=2"
+    )
     assert "OPTION=VALUE" in refused("export", *given, "--set", "seed")
     assert "give the mix, the format and the file" in refused("export", str(mix))
+
+
+def test_what_an_export_lacks_is_asked_for_by_the_options_of_the_command(refused, tmp_path):
+    given = ["export", a_mix(tmp_path / "mix.json"), "hf-datasets", tmp_path / "mix.py"]
+    assert "give --source python=PATH --source php=PATH" in refused(*given)
+    sources = ["--source", "python=a.jsonl", "--source", "php=b.jsonl"]
+    assert "(--tokens-per-document LANGUAGE=MEAN)" in refused(*given, *sources)
+    assert "--source gives php twice, as b.jsonl and as c.jsonl" in refused(
+        *given, *sources, "--source", "php=c.jsonl"
+    )
+
+
+def test_an_export_into_a_place_that_cannot_be_written_is_refused(refused, tmp_path):
+    (tmp_path / "there.json").mkdir()
+    message = refused("export", a_mix(tmp_path / "mix.json"), "json", tmp_path / "there.json")
+    assert "there.json cannot be written: Is a directory; give another place" in message
 
 
 def test_a_full_disk_is_said_in_words_and_spoils_nothing(make_run, tmp_path, capsys):

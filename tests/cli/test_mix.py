@@ -8,13 +8,13 @@ import pytest
 from babelscope.cli import main, mix_command
 from tests.analyses.test_best_mix import csharp, evidence
 
-KNOWN = {"python": 11 * 10**9, "php": 23 * 10**9}
+KNOWN = {"python": 11 * 10**9, "php": 23 * 10**9, "csharp": 16 * 10**9}
 
 
 @pytest.fixture(scope="module")
 def known():
     found = {"php": evidence(loss=1.6875), "csharp": csharp(), "scratch": csharp(continues=False)}
-    return found | {"bare": SimpleNamespace(run=None)}
+    return found | {"bare": SimpleNamespace(run=None, pivot="python", target="php")}
 
 
 @pytest.fixture
@@ -29,8 +29,11 @@ def series(monkeypatch, known):
         analysis = SimpleNamespace(
             evidence=known[directory.name], notes=("No proportion by loss: it is flat.",)
         )
+        one = known[directory.name]
         reading = SimpleNamespace(
-            series=SimpleNamespace(pivot="python", target="php", available_tokens={}),
+            series=SimpleNamespace(
+                directory=directory, pivot=one.pivot, target=one.target, available_tokens={}
+            ),
             questions=SimpleNamespace(available=KNOWN),
             sweep=measure,
             conclude=lambda _: analysis,
@@ -88,6 +91,8 @@ def test_limits_reach_the_mix(mix):
 def test_the_present_mix_is_written_out_or_a_file(mix, tmp_path):
     _, written = mix("php", "--present", "python=0.25,php=0.75")
     assert written["languages"]["php"]["present_weight"] == 0.75
+    _, spaced = mix("php", "--present", "python=0.25, php=0.75")
+    assert spaced == written
     _, again = mix("php", "--present", tmp_path / "mix.json")
     assert again["decision"] == "keep"
     assert "it is the recommended one" in again["verdict"]
@@ -127,20 +132,44 @@ def test_a_refusal_is_exit_code_1_and_writes_no_mix(mix):
         (["php", "--epochs", "2"], "--epochs 2 says nothing without the tokens of the run; give --budget"),
         (["php", "--floor", "php=much"], "--floor php=much: give a number"),
         (["php", "--floor", "php=7"], "'floors.php' = 7"),
-        (["php", "--budget", "-1"], "budget"),
+        (["php", "--floor", "php=0.1", "--floor", "php=0.2"], "gives php twice, as 0.1 and as 0.2"),
+        (["php", "--budget", "-1"], "--budget -1: give the tokens of the run"),
+        (["php", "--budget", "0.3"], "--budget 0.3: give the tokens of the run"),
+        (["php", "--budget", "nan"], "--budget nan: give the tokens of the run"),
+        (["php", "--budget", "inf"], "--budget inf: give the tokens of the run"),
         (["php", "--available", "php=0"], "--available php=0: give a number of tokens"),
         (["php", "--available", "php=nan"], "--available php=nan"),
+        (["php", "--available", "php=inf"], "--available php=inf"),
+        (["php", "--available", "go=5e9"], "tokens are given for 'go', but the mix is of python, php"),
+        (["php", "php"], "php and php have the same target, PHP"),
+        (["php", "--present", ""], "--present '': write it as LANGUAGE=VALUE"),
+        (["php", "--present", "."], "--present '.': write it as LANGUAGE=VALUE"),
+        (["php", "--against", "."], ". cannot be read: Is a directory"),
         (["php", "--present", "python=0.5"], "the present mix is of python"),
         (["php", "--present", "none.json"], "none.json does not exist"),
         (["php", "--against", "none.json"], "none.json does not exist"),
         (["php", "--budget", "900e9"], "a budget of 900 B tokens cannot be filled"),
-        (["php", "bare"], "No proportion by loss: it is flat."),
+        (["bare"], "No proportion by loss: it is flat."),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(refused, arguments, says):
     assert says in refused(*arguments)
 
 
-def test_limits_that_no_mix_meets_are_refused_before_anything_is_measured(refused, series):
-    assert "a budget of 900 B tokens cannot be filled" in refused("php", "--budget", "900e9")
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["php", "--budget", "900e9"], "a budget of 900 B tokens cannot be filled"),
+        (["php", "--present", "python=0.5,php=0.6"], "the weights of the present mix sum to 1.1"),
+        (["php", "scratch", "csharp"], "scratch and csharp have the same target, C#"),
+        (["php", "--available", "go=1e9"], "tokens are given for 'go'"),
+    ],
+)
+def test_what_no_mix_meets_is_refused_before_anything_is_measured(refused, series, arguments, says):
+    assert says in refused(*arguments)
     assert not series
+
+
+def test_a_place_that_cannot_be_written_is_refused_in_words(series, tmp_path, capsys):
+    assert main(["mix", "php", "--out", str(tmp_path)]) == 2
+    assert f"{tmp_path} cannot be written: Is a directory" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -52,6 +53,32 @@ def test_unreadable_documents_are_named(tmp_path, read, kind):
     (tmp_path / "x").write_text("{=")
     with pytest.raises(InputError, match=f"x is not {kind}"):
         read(tmp_path / "x")
+
+
+@pytest.mark.parametrize("read", [read_json, read_toml])
+def test_a_folder_is_no_document(tmp_path, read):
+    with pytest.raises(InputError, match=f"{tmp_path.name} cannot be read: Is a directory; give a file"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["folder", "file/a.json", "file/deeper/a.json"])
+def test_a_place_that_cannot_be_written_is_named(tmp_path, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=f"{place} cannot be written: .*; give another place"):
+        write_json(tmp_path / place, 1)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+@pytest.mark.parametrize(("number", "where"), [(errno.ENOSPC, "mine"), (errno.EACCES, "another")])
+def test_a_full_disk_and_a_failure_over_another_file_are_not_the_places_fault(tmp_path, number, where):
+    def fail():
+        with whole_file(tmp_path / "a.json") as temporary:
+            raise OSError(number, "failed", str(temporary if where == "mine" else "another"))
+
+    with pytest.raises(OSError, match="failed") as failed:
+        fail()
+    assert failed.value.errno == number
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys():

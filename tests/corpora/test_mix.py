@@ -39,6 +39,12 @@ def test_a_sum_within_a_millionth_of_one_is_one():
         check_sum({"a": 0.5, "b": 0.50001}, what="the weights")
 
 
+@pytest.mark.parametrize(("weights", "listed"), [({"a": 0.0}, "a 0"), ({}, "none")])
+def test_weights_of_nothing_are_not_to_be_divided_by_zero(weights, listed):
+    with pytest.raises(InputError, match=rf"the weights sum to 0, not 1 \({listed}\); give at least one"):
+        check_sum(weights, what="the weights")
+
+
 def test_not_a_number_is_no_weight():
     with pytest.raises(InputError, match="nan"):
         Mix.parse({**DOCUMENT, "languages": {"python": {"weight": float("nan")}}}, origin="mix.json")
