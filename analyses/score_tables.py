@@ -52,6 +52,8 @@ def read_runs(path: Path, *, x: str | None = None) -> tuple[str, list[Run]]:
         If columns are missing, or rows are missing or repeated.
     """
     table = read_table(path)
+    if table.empty:
+        raise InputError(f"{path} has no rows; give one per checkpoint, or per checkpoint and problem")
     columns = set(table.columns)
     found = [name for name in AXES if name in columns]
     kind = next((kind for kind in (OUTCOMES, COUNTS) if columns >= set(kind)), None)
@@ -114,11 +116,12 @@ def _wide(table: pd.DataFrame, path: Path, axis: str) -> Run:
             f"{path}: problem {problem!r} is there more than once at {axis} {step}; give it once,"
             " or number its samples in a column sample and training runs in a column seed"
         )
-    strange = set(table["passed"]) - {0, 1}
-    if strange:
-        raise InputError(
-            f"{path}: passed has {min(strange, key=str)!r}; give true (or 1) for solved, false (or 0) else"
+    if strange := set(table["passed"]) - {0, 1}:
+        # One word among numbers makes text of all of them: quote the word.
+        worst = min(
+            strange, key=lambda value: (str(value).lower() in ("0", "1", "true", "false"), str(value))
         )
+        raise InputError(f"{path}: passed has {worst!r}; give true (or 1) for solved, false (or 0) else")
     numbers = table.assign(passed=table["passed"].astype(int))
     asked, solved = (
         numbers.pivot_table(index="problem", columns=axis, values="passed", aggfunc=how, fill_value=0)

@@ -74,6 +74,11 @@ def levels_off(before: Stretch, after: Stretch) -> bool:
     return before.sign == after.sign == "-" and after.pace > SLOW * before.pace
 
 
+def rises_then_falls(stretches: Sequence[Stretch]) -> bool:
+    """Whether some stretch falls after one that rises."""
+    return "-" in "".join(stretch.sign for stretch in stretches).partition("+")[2]
+
+
 @dataclass(frozen=True)
 class Stage:
     """A named stretch of the run."""

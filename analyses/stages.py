@@ -20,7 +20,15 @@ from jaxtyping import Float, Int
 
 from babelscope.analyses.power import POWER, Needed, needed
 from babelscope.analyses.score_curve import ScoreCurve
-from babelscope.analyses.shapes import FLAT, UNRESOLVED, Stretch, in_words, levels_off, name_shape
+from babelscope.analyses.shapes import (
+    FLAT,
+    UNRESOLVED,
+    Stretch,
+    in_words,
+    levels_off,
+    name_shape,
+    rises_then_falls,
+)
 from babelscope.analyses.stage_model import ScoreModel
 from babelscope.core.errors import InputError
 from babelscope.core.stats import LEVEL, Contrast, percentile_interval, wilson_interval
@@ -76,7 +84,8 @@ class StageDetector:
     rise_, fall_ : Contrast
         Fitted peak minus start, and minus end, averaged over curves with at least one break.
     rises_and_falls_ : bool
-        Whether there is a break and both are resolved: the precondition of Algorithm 1.
+        Whether both are resolved, and a stretch that rises comes before one that falls: the precondition of
+        Algorithm 1.
     best_step_, best_interval_ : int, (int, int); or None
         Step of the fitted peak, of curves with at least one break: the best of a straight line is one of its
         ends whatever the data. None where the score is flat: any checkpoint is as good.
@@ -124,7 +133,7 @@ class StageDetector:
         turn = turns[given.mean(0)[turns].argmax()]
         lead = self._change(given[:, -1] - given[:, turn])
         self.shape_, self.stages_ = name_shape(self._stretches, lead=lead)
-        self._keep_peak(found)
+        self._keep_peak()
         self._bump_power = None if found else self._power_of_a_bump()
         moves = any(stretch.sign != "0" for stretch in self._stretches)
         self.resolved_ = moves or (self._bump_power or 0.0) >= POWER
@@ -203,12 +212,14 @@ class StageDetector:
         ends = np.column_stack([at, np.minimum(np.floor(low), at), np.maximum(np.ceil(high), at)])
         return [Break(*row) for row in ends.astype(int).tolist()]
 
-    def _keep_peak(self, found: int):
+    def _keep_peak(self):
         draws, steps = self.peaked_draws_, self._model.steps
         peak = int(draws.mean(0).argmax())
         # All at one checkpoint: a draw's own peak exceeds its end by construction, on a plateau too.
         self.rise_, self.fall_ = (self._change(draws[:, peak] - draws[:, end]) for end in (0, -1))
-        self.rises_and_falls_ = found > 0 and self.rise_.low > 0 and self.fall_.low > 0
+        # Averaged over numbers of breaks, a plateau may be below the peak; as it is told, it must fall, too.
+        resolved = self.rise_.low > 0 and self.fall_.low > 0
+        self.rises_and_falls_ = resolved and rises_then_falls(self._stretches)
         self.best_draws_ = steps[draws.argmax(1)]
         self.best_step_ = self.best_interval_ = None
         if self.shape_ != FLAT and self._varies:

@@ -108,6 +108,8 @@ def command(
     counts = token_counts(available)
     if budget is not None and not 1 <= budget < math.inf:
         raise InputError(f"--budget {budget:g}: give the tokens of the run, for example 200e9")
+    if not minimum_gain >= 0:
+        raise InputError(f"--minimum-gain {minimum_gain:g}: give a difference of scores, 0 or more")
     if epochs is not None and budget is None:
         raise InputError(f"--epochs {epochs:g} says nothing without the tokens of the run; give --budget")
     asked = {
@@ -157,6 +159,8 @@ def command(
             say(f"mix: {out}")
             if found.mix.decision != "keep":
                 say(f"next: babelscope pretrain RECIPE --mix {out}")
+        elif out.exists():
+            say(f"{out} is of an earlier question, and stays as it was")
     return 1 if found.mix is None else 0
 
 

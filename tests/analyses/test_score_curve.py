@@ -71,6 +71,8 @@ def test_tables_of_counts_and_of_outcomes_are_read_in_every_format(tmp_path, suf
         (lambda t: pd.concat([t, t.iloc[:1]]), "'p0' is there more than once at step 0"),
         (lambda t: t.iloc[1:], "'p0' has no outcome at step 0"),
         (lambda t: t.assign(passed="yes"), "passed has 'yes'"),
+        (lambda t: t.assign(passed=["yes", *t["passed"][1:].astype(int).astype(str)]), "passed has 'yes'"),
+        (lambda t: t.iloc[:0], "has no rows"),
         (lambda t: t.drop(columns="step"), "it needs step"),
         (lambda t: t.assign(sample=0).iloc[[0, *range(len(t))]], "'p0' is there more than once at step 0"),
         (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from babelscope.analyses.shapes import Stretch, in_words, levels_off, name_shape
+from babelscope.analyses.shapes import Stretch, in_words, levels_off, name_shape, rises_then_falls
 from babelscope.core.stats import Contrast
 
 EDGES = [10, 100, 1000, 10_000, 100_000]
@@ -73,6 +73,14 @@ def test_a_fall_that_goes_on_much_more_slowly_has_levelled_off():
 
 def test_a_fall_that_goes_on_at_its_pace_has_not():
     assert not levels_off(*goes_on_falling_by(-0.04)[1:])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "does"),
+    [("+-", True), ("0+0-", True), ("-+-", True), ("+0", False), ("-+", False), ("0-", False)],
+)
+def test_a_fall_counts_after_a_rise_only(pattern, does):
+    assert rises_then_falls(stretches(pattern)) is does
 
 
 def test_a_rise_to_the_end_after_a_flat_start_is_late():

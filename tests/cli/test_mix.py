@@ -163,6 +163,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(refused, arguments, says):
         (["php", "--present", "python=0.5,php=0.6"], "the weights of the present mix sum to 1.1"),
         (["php", "scratch", "csharp"], "scratch and csharp have the same target, C#"),
         (["php", "--available", "go=1e9"], "tokens are given for 'go'"),
+        (["php", "--minimum-gain", "nan"], "--minimum-gain nan: give a difference of scores"),
     ],
 )
 def test_what_no_mix_meets_is_refused_before_anything_is_measured(refused, series, arguments, says):
