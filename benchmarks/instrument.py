@@ -37,15 +37,15 @@ import numpy as np
 import pandas as pd
 
 from babelscope.analyses.score_curve import ScoreCurve
+from babelscope.analyses.shapes import BABEL as THREE_STAGES
 from babelscope.analyses.stages import StageDetector
-from babelscope.core.files import write_json
+from babelscope.core.files import write_json, write_text
 from babelscope.corpora.babel import Arm
 
 BABEL, RANDOM = "babel", "random base"
 ARMS = (BABEL, "everything shared", "permuted base", RANDOM)
 TARGET = "php"
 FIRST, DENSE = 110, 120  # about where a third of the problems are solved: from there on stages are lines
-FOUND = "translation-transition-stabilization"
 
 
 def series_of(out: Path, seed: int, arm: str) -> Path:
@@ -55,9 +55,7 @@ def series_of(out: Path, seed: int, arm: str) -> Path:
     from babelscope.checkpoints.recipe import ModelRecipe, TokenizerRecipe
 
     base = Demo(out / f"{seed}-base", seed=seed, target=TARGET)
-    demo = Demo(
-        out / f"{seed}-{arm.replace(' ', '-')}", seed=seed, target=TARGET, arm=BABEL if arm == RANDOM else arm
-    )
+    demo = Demo(out / _stem(seed, arm), seed=seed, target=TARGET, arm=_world(arm))
     demo.write()
     recipe = demo.recipe("continuation")
     if arm == RANDOM:
@@ -74,6 +72,10 @@ def series_of(out: Path, seed: int, arm: str) -> Path:
     return pretrain(recipe.model_copy(update=start | {"training": training}))
 
 
+def _stem(seed: int, arm: str) -> str:
+    return f"{seed}-{arm.replace(' ', '-')}"
+
+
 def _world(arm: str) -> Arm:
     return cast(Arm, BABEL if arm == RANDOM else arm)
 
@@ -87,7 +89,7 @@ def scores_of(out: Path, seed: int, arm: str, *, keep: bool) -> Path:
     from babelscope.interp.problem_scores import ProblemScores
     from babelscope.interp.streams import ProblemStream
 
-    file = out / "scores" / f"{seed}-{arm.replace(' ', '-')}.csv"
+    file = out / "scores" / f"{_stem(seed, arm)}.csv"
     if file.exists():
         return file
     world = BabelWorld(seed, targets=(TARGET,), arm=_world(arm))
@@ -96,10 +98,7 @@ def scores_of(out: Path, seed: int, arm: str, *, keep: bool) -> Path:
     steps, names, solved = tables.outcomes(sweep(Series.open(series), [asked])["problem_scores"], TARGET)
     wide = pd.DataFrame(np.asarray(solved, int), index=pd.Index(names, name="problem"), columns=steps)
     long = wide.melt(ignore_index=False, var_name="step", value_name="passed")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    written = file.with_suffix(".part")
-    long.to_csv(written)
-    written.rename(file)
+    write_text(file, long.to_csv())
     if not keep:
         shutil.rmtree(series)
     return file
@@ -118,7 +117,7 @@ def table(answers: Sequence[dict[str, Any]]) -> str:
     for arm in dict.fromkeys(one["arm"] for one in answers):
         shapes = [one["shape"] for one in answers if one["arm"] == arm]
         listed = ", ".join(f"{shapes.count(shape)} × {shape}" for shape in dict.fromkeys(shapes))
-        lines.append(f"| {arm} | {len(shapes)} | {shapes.count(FOUND)} | {listed} |")
+        lines.append(f"| {arm} | {len(shapes)} | {shapes.count(THREE_STAGES)} | {listed} |")
     lines += [
         "",
         "| seed | arm | highest | rise | fall | breaks at steps | shape |",

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from babelscope.core.files import write_text
 from benchmarks.stage_grid import GRID, Cell, tally
 from benchmarks.stage_peers import PEER_CELLS, PeerCell
 from benchmarks.stage_tables import write_tables
@@ -48,9 +49,9 @@ def study(cells: Sequence[Cell | PeerCell], repeats: int, *, jobs: int, stored: 
         for number, done in enumerate(as_completed(running), start=1):
             cell = running[done]
             known[cell.key] = done.result()
-            written = stored.with_suffix(".tmp")
-            written.write_text(json.dumps(known, indent=0, sort_keys=True) + "\n")
-            written.replace(stored)
+            # A line per cell, so that two studies can be compared.
+            lines = [f"{json.dumps(key)}: {json.dumps(known[key])}" for key in sorted(known)]
+            write_text(stored, "{\n" + ",\n".join(lines) + "\n}\n")
             print(f"{number}/{len(missing)}  {cell.key}: {known[cell.key]['seconds']} s", file=sys.stderr)
     return known
 

@@ -79,16 +79,7 @@ def test_a_shift_or_a_slope_of_all_scores_changes_no_weight():
 
 
 def test_curves_without_a_break_have_the_moments_of_generalised_least_squares():
-    model = BrokenLinePosterior(
-        X,
-        S,
-        weighed_by=own_covariance(S),
-        noise=ROUGH,
-        sensitivity=FOLLOWS,
-        places=8,
-        max_breaks=0,
-        between=np.where(NOISE == 0, 0.0, -1e9),
-    )
+    model = lines(places=8, max_breaks=0, between=np.where(NOISE == 0, 0.0, -1e9))
     curves = model.fit(Y).curves([0], 40_000, np.random.default_rng(0))
     design, precision = np.column_stack([np.ones(12), X]), np.linalg.inv(S)
     covariance = np.linalg.inv(design.T @ precision @ design)
@@ -97,16 +88,7 @@ def test_curves_without_a_break_have_the_moments_of_generalised_least_squares():
 
 
 def test_the_likeliest_curve_is_generalised_least_squares_at_the_likeliest_breaks():
-    model = BrokenLinePosterior(
-        X,
-        S,
-        weighed_by=own_covariance(S),
-        noise=ROUGH,
-        sensitivity=FOLLOWS,
-        places=8,
-        max_breaks=2,
-        between=np.where(NOISE == 0, 0.0, -1e9),
-    )
+    model = lines(places=8, max_breaks=2, between=np.where(NOISE == 0, 0.0, -1e9))
     found, at = model.fit(Y).likeliest(2)
     precision, best = np.linalg.inv(S), (np.inf, None, None)
     for one in combinations(model.places, 2):
